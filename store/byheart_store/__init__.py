@@ -1,0 +1,55 @@
+"""The library: embedding, tables, ranking and the recall log behind one `MemoryStore`."""
+
+from byheart_store.errors import (
+    ByHeartError,
+    InvalidInput,
+    ModelMismatch,
+    ModelUnavailable,
+    StoreBusy,
+    StoreUnavailable,
+    UnknownMemory,
+    UnknownRecall,
+)
+from byheart_store.records import (
+    Explanation,
+    FeedbackCounts,
+    Filter,
+    Forgotten,
+    Hit,
+    Label,
+    LoggedRecall,
+    Memory,
+    NewMemory,
+    Recall,
+    Receipt,
+    Reindexed,
+    StoreStats,
+    parse_time,
+)
+from byheart_store.store import MemoryStore
+
+__all__ = [
+    "ByHeartError",
+    "Explanation",
+    "FeedbackCounts",
+    "Filter",
+    "Forgotten",
+    "Hit",
+    "InvalidInput",
+    "Label",
+    "LoggedRecall",
+    "Memory",
+    "MemoryStore",
+    "ModelMismatch",
+    "ModelUnavailable",
+    "NewMemory",
+    "Recall",
+    "Receipt",
+    "Reindexed",
+    "StoreBusy",
+    "StoreStats",
+    "StoreUnavailable",
+    "UnknownMemory",
+    "UnknownRecall",
+    "parse_time",
+]

@@ -1,0 +1,218 @@
+"""The store's tables behind one write lock: opening, describing, writing, compacting."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from byheart_store import migrations, schema
+from byheart_store.errors import StoreBusy, StoreUnavailable
+from byheart_store.lock import WriteLock, shielded
+from byheart_store.schema import Description
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from lancedb import AsyncConnection
+    from lancedb.table import AsyncTable
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+COMMITS_BETWEEN_COMPACTIONS = 64
+"""Each commit adds a fragment, and each fragment slows every query down."""
+
+OLD_VERSIONS_KEPT = timedelta(minutes=1)
+"""Long enough for any read that began on an old version to end."""
+
+
+class Database:
+    """Three tables in one LanceDB database. Reads see every process's commits at once."""
+
+    def __init__(self, home: Path, location: str, connection: AsyncConnection, lock: WriteLock):
+        """Not to be called; see `open`."""
+        self.home = home
+        self.location = location
+        self._connection = connection
+        self._lock = lock
+        self._commits: Counter[str] = Counter()
+        self._compactions: set[asyncio.Task[None]] = set()
+        self.memories: AsyncTable
+        self.recalls: AsyncTable
+        self.labels: AsyncTable
+
+    @classmethod
+    async def open(cls, home: Path, uri: str | None, patience: float) -> Database:
+        """Connect, create what is missing and migrate what is old.
+
+        Raises:
+            StoreUnavailable: the home can't be used, or a newer version of ByHeart wrote it.
+            StoreBusy: the store has to be created or migrated and others keep the lock.
+        """
+        await asyncio.to_thread(importlib.import_module, "lancedb")
+        home = _usable_home(home)
+        location = uri or str(home / "db")
+        connection = await _connect(location)
+        database = cls(home, location, connection, WriteLock(home / "write.lock", patience))
+        await database._open_tables()
+        return database
+
+    async def close(self) -> None:
+        """Wait for running compactions."""
+        if self._compactions:
+            await asyncio.wait(self._compactions)
+        self._connection.close()
+
+    async def _open_tables(self) -> None:
+        with _storage_errors(self.location):
+            names = set((await self._connection.list_tables()).tables)
+            if not {schema.MEMORIES, schema.RECALLS, schema.LABELS} <= names:
+                await self.write(self._create_tables)
+            self.memories = await self._connection.open_table(schema.MEMORIES)
+            self.recalls = await self._connection.open_table(schema.RECALLS)
+            self.labels = await self._connection.open_table(schema.LABELS)
+            await self._bring_up_to_date()
+
+    async def _create_tables(self) -> None:
+        names = set((await self._connection.list_tables()).tables)
+        if schema.RECALLS not in names:
+            await self._connection.create_table(schema.RECALLS, schema=schema.recalls_schema())
+        if schema.LABELS not in names:
+            await self._connection.create_table(schema.LABELS, schema=schema.labels_schema())
+        if schema.MEMORIES not in names:
+            layout = schema.described(schema.memories_schema(), Description())
+            memories = await self._connection.create_table(schema.MEMORIES, schema=layout)
+            await schema.create_text_indexes(memories)
+
+    async def _bring_up_to_date(self) -> None:
+        description = await self.describe()
+        if description.format > schema.FORMAT:
+            raise StoreUnavailable(
+                f"{self.location} has format {description.format}, this ByHeart reads up to "
+                f"{schema.FORMAT}; upgrade it: pip install -U byheart"
+            )
+        if description.format < schema.FORMAT:
+            await self.write(self._migrate)
+        if len(list(await self.memories.list_indices())) < len(schema.TEXT_COLUMNS):
+            await self.write(lambda: schema.create_text_indexes(self.memories))
+
+    async def _migrate(self) -> None:
+        description = await self.describe()
+        for number in range(description.format, schema.FORMAT):
+            await migrations.FROM_FORMAT[number](self.memories, self.recalls, self.labels)
+            description = await self.describe()
+            await self.redescribe(description.at_format(number + 1))
+
+    async def describe(self) -> Description:
+        """The description as of the latest commit of any process."""
+        return schema.description_of(await self.memories.schema())
+
+    async def redescribe(self, description: Description) -> None:
+        """Write the description in one commit. To be called inside `write`."""
+        await self.memories.update_field_metadata(
+            {
+                "path": schema.DESCRIBED_FIELD,
+                "metadata": {schema.DESCRIPTION_KEY: description.to_json()},
+            }
+        )
+
+    async def write(self, change: Callable[[], Awaitable[T]]) -> T:
+        """Run `change` under the write lock, to its end even if the caller is cancelled.
+
+        Raises:
+            StoreBusy: another process kept the lock for too long.
+            StoreUnavailable: the disk refused the write.
+        """
+        return await shielded(self._locked(change))
+
+    async def _locked(self, change: Callable[[], Awaitable[T]]) -> T:
+        with _storage_errors(self.location):
+            async with self._lock.held():
+                return await change()
+
+    async def add(self, table: AsyncTable, rows: pa.Table) -> None:
+        """Append rows in one commit. To be called inside `write`."""
+        await table.add(rows)
+        self._committed(table)
+
+    async def merge(self, table: AsyncTable, keys: list[str], rows: pa.Table) -> None:
+        """Update the rows whose keys exist and insert the others, in one commit inside `write`."""
+        merge = table.merge_insert(keys).when_matched_update_all().when_not_matched_insert_all()
+        await merge.execute(rows)
+        self._committed(table)
+
+    async def update(self, table: AsyncTable, keys: list[str], rows: pa.Table) -> None:
+        """Update only the columns given of the rows that still exist, inside `write`."""
+        await table.merge_insert(keys).when_matched_update_all().execute(rows)
+        self._committed(table)
+
+    async def delete(self, table: AsyncTable, predicate: str) -> None:
+        """Delete rows in one commit. To be called inside `write`."""
+        await table.delete(predicate)
+        self._committed(table)
+
+    def _committed(self, table: AsyncTable) -> None:
+        # The first commit counts as due, so that a thousand short-lived processes compact as well.
+        if self._commits[table.name] % COMMITS_BETWEEN_COMPACTIONS == 0:
+            task = asyncio.create_task(self._compact_fragmented(table))
+            self._compactions.add(task)
+            task.add_done_callback(self._compactions.discard)
+        self._commits[table.name] += 1
+
+    async def _compact_fragmented(self, table: AsyncTable) -> None:
+        stats: Any = await table.stats()  # a dict, whatever its annotation says
+        if stats["fragment_stats"]["num_fragments"] < COMMITS_BETWEEN_COMPACTIONS:
+            return
+        try:
+            await self.compact(table)
+        except StoreBusy as busy:
+            logger.info("compaction of %s is put off: %s", table.name, busy)
+
+    async def compact(self, table: AsyncTable) -> None:
+        """Merge fragments, bring indexes up to date and drop old versions, under the lock."""
+        await self.write(lambda: table.optimize(cleanup_older_than=OLD_VERSIONS_KEPT))
+
+
+async def _connect(location: str) -> AsyncConnection:
+    import lancedb
+
+    # Zero means that every read looks for commits of other processes first, in about 0.1 ms.
+    return await lancedb.connect_async(
+        location,
+        read_consistency_interval=timedelta(0),
+        session=lancedb.Session(
+            index_cache_size_bytes=64 << 20, metadata_cache_size_bytes=32 << 20
+        ),
+    )
+
+
+def _usable_home(home: Path) -> Path:
+    try:
+        home = home.expanduser().resolve()
+        home.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = "is a file" if home.is_file() else f"can't be created ({error})"
+        raise StoreUnavailable(
+            f"the home {home} {reason}; choose a folder: --home DIR or BYHEART_HOME"
+        ) from error
+    return home
+
+
+@contextmanager
+def _storage_errors(location: str) -> Iterator[None]:
+    """Turn what the disk or the engine says of a failed access into one clear line."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise StoreUnavailable(
+            f"the store at {location} can't be used: {reason}; "
+            "check the folder's permissions and the free space, or choose another --home"
+        ) from error

@@ -1,0 +1,163 @@
+"""The recall log and the labels that feedback makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from byheart_store import schema
+from byheart_store.database import Database
+from byheart_store.errors import ByHeartError, InvalidInput, UnknownRecall
+from byheart_store.filters import listed, quoted
+from byheart_store.records import FeedbackCounts, Label, LoggedRecall, now
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+logger = logging.getLogger(__name__)
+
+
+class Journal:
+    """Appends recalls behind the answer, a batch per commit, and turns feedback into labels."""
+
+    def __init__(self, database: Database) -> None:
+        """The journal of one open database."""
+        self._database = database
+        self._pending: list[LoggedRecall] = []
+        self._flushing: asyncio.Task[None] | None = None
+
+    def record(self, recall: LoggedRecall) -> None:
+        """Log a recall soon: the caller's answer does not wait for the commit."""
+        self._pending.append(recall)
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush())
+
+    async def close(self) -> None:
+        """Commit what is pending."""
+        if self._flushing is not None:
+            await self._flushing
+
+    async def _flush(self) -> None:
+        while self._pending:
+            batch, self._pending = self._pending, []
+            try:
+                await self._append(batch)
+            except ByHeartError as error:
+                logger.warning("%d recalls could not be logged: %s", len(batch), error)
+
+    async def _append(self, batch: Sequence[LoggedRecall]) -> None:
+        rows = _recall_rows(batch)
+        await self._database.write(lambda: self._database.add(self._database.recalls, rows))
+
+    async def find(self, recall_id: str) -> LoggedRecall:
+        """The recall with this id.
+
+        Raises:
+            UnknownRecall: no such recall was logged.
+        """
+        await self.close()
+        rows = await self._recalls(f"recall_id = {quoted(recall_id)}")
+        if not rows:
+            raise UnknownRecall(
+                f"no logged recall has the id {recall_id!r}; "
+                "give the recall_id that a recall of this store returned"
+            )
+        return rows[0]
+
+    async def recalls(self) -> list[LoggedRecall]:
+        """All logged recalls, oldest first."""
+        await self.close()
+        return sorted(await self._recalls(), key=lambda recall: (recall.at, recall.recall_id))
+
+    async def _recalls(self, predicate: str | None = None) -> list[LoggedRecall]:
+        query = self._database.recalls.query()
+        rows = await (query.where(predicate) if predicate else query).to_list()
+        return [_recall_of(row) for row in rows]
+
+    async def feedback(
+        self, recall_id: str, useful: Sequence[str], not_useful: Sequence[str], source: str
+    ) -> FeedbackCounts:
+        """Label hits of a logged recall; a later label of the same pair takes the place of it.
+
+        Raises:
+            UnknownRecall: no such recall was logged.
+            InvalidInput: an id was not among the recall's hits, or stands on both sides.
+        """
+        recall = await self.find(recall_id)
+        judged = {**dict.fromkeys(useful, True), **dict.fromkeys(not_useful, False)}
+        _check_judged(recall, judged, set(useful) & set(not_useful))
+        moment = now()
+        await self.add_labels(
+            Label(
+                query=recall.query,
+                memory_id=memory_id,
+                useful=is_useful,
+                namespace=recall.namespaces[recall.ids.index(memory_id)],
+                source=source,
+                at=moment,
+                recall_id=recall_id,
+            )
+            for memory_id, is_useful in judged.items()
+        )
+        found_useful = sum(judged.values())
+        return FeedbackCounts(useful=found_useful, not_useful=len(judged) - found_useful)
+
+    async def add_labels(self, labels: Iterable[Label]) -> None:
+        """Append labels in one commit."""
+        rows = [{name: getattr(label, name) for name in label.__slots__} for label in labels]
+        if rows:
+            table = _table(rows, schema.labels_schema())
+            await self._database.write(lambda: self._database.add(self._database.labels, table))
+
+    async def labels(self) -> list[Label]:
+        """The latest judgement of each query and memory, oldest first."""
+        rows = await self._database.labels.query().to_list()
+        labels = sorted((Label(**row) for row in rows), key=lambda label: label.at)
+        latest = {(label.query, label.namespace, label.memory_id): label for label in labels}
+        return sorted(latest.values(), key=lambda label: label.at)
+
+    async def forget(self, memory_ids: Sequence[str]) -> None:
+        """Delete the labels of forgotten memories. To be called inside `Database.write`."""
+        predicate = f"memory_id IN {listed(memory_ids)}"
+        if await self._database.labels.count_rows(predicate):
+            await self._database.delete(self._database.labels, predicate)
+
+
+def _check_judged(recall: LoggedRecall, judged: Mapping[str, bool], both: set[str]) -> None:
+    if not judged:
+        raise InvalidInput("useful: name at least one hit's id, here or in not_useful")
+    if both:
+        raise InvalidInput(f"{_some(sorted(both))}: both useful and not useful; choose one")
+    strangers = [memory_id for memory_id in judged if memory_id not in recall.ids]
+    if strangers:
+        raise InvalidInput(
+            f"{_some(strangers)}: not among the hits of recall {recall.recall_id}; "
+            f"its hits are {_some(recall.ids) or 'none'}"
+        )
+
+
+def _some(ids: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(ids) - most} more" if len(ids) > most else ""
+    return ", ".join(repr(name) for name in ids[:most]) + more
+
+
+def _table(rows: list[dict[str, Any]], layout: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(rows, schema=layout)
+
+
+def _recall_rows(batch: Sequence[LoggedRecall]) -> pa.Table:
+    rows = [{name: getattr(recall, name) for name in recall.__slots__} for recall in batch]
+    for row in rows:
+        row["filter"] = json.dumps(row["filter"], ensure_ascii=False)
+    return _table(rows, schema.recalls_schema())
+
+
+def _recall_of(row: dict[str, Any]) -> LoggedRecall:
+    lists = ("ids", "namespaces", "relevances", "scores")
+    values = row | {name: tuple(row[name]) for name in lists}
+    return LoggedRecall(**values | {"filter": json.loads(row["filter"])})

@@ -1,0 +1,74 @@
+"""One writer at a time: within the process, between processes, and through cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
+
+from byheart_store.errors import StoreBusy
+
+T = TypeVar("T")
+
+
+class WriteLock:
+    """An asyncio lock around a file lock.
+
+    The operating system frees the file lock of a process that dies, so no lock is ever stale.
+    """
+
+    def __init__(self, path: Path, patience: float) -> None:
+        """`patience` is the longest wait in seconds for other writers."""
+        self._path = path
+        self._patience = patience
+        self._within = asyncio.Lock()
+        self._between = FileLock(path, thread_local=False)
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Hold the lock.
+
+        Raises:
+            StoreBusy: another process kept it for longer than the patience.
+        """
+        async with self._within:
+            await self._acquire()
+            try:
+                yield
+            finally:
+                self._between.release()
+
+    async def _acquire(self) -> None:
+        try:
+            self._between.acquire(timeout=0)
+        except Timeout:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.to_thread(
+                self._between.acquire, timeout=self._patience, poll_interval=0.01
+            )
+        except Timeout:
+            raise StoreBusy(
+                f"another process has been writing for {self._patience:g} s "
+                f"(lock: {self._path}); try again"
+            ) from None
+
+
+async def shielded(write: Coroutine[Any, Any, T]) -> T:
+    """Run a write to its end even if the caller is cancelled meanwhile, then pass that on.
+
+    LanceDB goes on with a write whose task was cancelled; only a lock that is held until the
+    write has ended keeps the next writer out.
+    """
+    task = asyncio.ensure_future(write)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -1,0 +1,222 @@
+"""The way of a query: two legs, one ranking, memories with what of them is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from byheart_store import schema
+from byheart_store.candidates import Candidates, find
+from byheart_store.database import Database
+from byheart_store.errors import InvalidInput, ModelUnavailable
+from byheart_store.filters import listed, to_sql
+from byheart_store.models import ActiveModel
+from byheart_store.passages import Span, count_tokens
+from byheart_store.ranking import Ranking, rank
+from byheart_store.records import (
+    Filter,
+    Hit,
+    LoggedRecall,
+    Memory,
+    Mode,
+    Recall,
+    checked_limit,
+    checked_query,
+    now,
+    uuid7,
+)
+from byheart_store.rows import memory_of
+from byheart_store.shown import passage_with_words, shown_span
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from byheart_store.encoder import Encoder
+
+SMALLEST_POOL = 200
+POOL_PER_HIT = 5
+"""Rows that each leg brings: enough for fusion to see what one leg ranks low."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A checked query with its filter, and the encoder and column to ask with, if any."""
+
+    query: str
+    limit: int
+    where: Filter
+    mode: Mode
+    max_tokens: int | None
+    encoder: Encoder | None
+    column: str | None
+    notice: str | None
+
+
+class Recaller:
+    """Answers queries from the tables of one open store."""
+
+    def __init__(self, database: Database, model: ActiveModel) -> None:
+        """The recaller of one open store."""
+        self._database = database
+        self._model = model
+
+    async def recall(
+        self,
+        query: str,
+        limit: int,
+        where: Filter,
+        mode: Mode,
+        max_tokens: int | None,
+        *,
+        wait_for_model: bool,
+    ) -> tuple[Recall, LoggedRecall]:
+        """Answer a query; the second result is what the log keeps of it."""
+        began = time.perf_counter()
+        _check(max_tokens)
+        encoder, column, notice = await self._encoder(mode, wait=wait_for_model)
+        question = Question(
+            checked_query(query), checked_limit(limit), where, mode, max_tokens,
+            encoder, column, notice,
+        )  # fmt: skip
+        candidates = await self._candidates(question)
+        ranking = rank(candidates, limit, mode)
+        hits = await self._hits(question, candidates, ranking)
+        milliseconds = (time.perf_counter() - began) * 1000
+        recall = Recall(
+            recall_id=uuid7(),
+            query=question.query,
+            hits=hits,
+            no_match=ranking.no_match,
+            degraded=notice is not None,
+            notice=notice,
+            milliseconds=milliseconds,
+        )
+        return recall, _logged(recall, question)
+
+    async def _encoder(
+        self, mode: Mode, *, wait: bool
+    ) -> tuple[Encoder | None, str | None, str | None]:
+        """The encoder and its column, or neither and why."""
+        if mode == "text":
+            return None, None, None
+        description = await self._database.describe()
+        try:
+            encoder = await self._at_hand(description, wait=wait or mode == "vector")
+        except ModelUnavailable as unavailable:
+            if mode == "vector":
+                raise
+            return None, None, f"searched by words alone: {unavailable}"
+        if encoder is None:
+            return None, None, "searched by words alone: the model is still loading"
+        column = (await self._database.describe()).active
+        return encoder, column, None
+
+    async def _at_hand(self, description: schema.Description, *, wait: bool) -> Encoder | None:
+        if wait:
+            return await self._model.wait_for(description)
+        encoder = self._model.at_hand(description)
+        if encoder is None and self._model.failure is not None:
+            raise self._model.failure
+        return encoder
+
+    async def _candidates(self, question: Question) -> Candidates:
+        vector = await _encoded(question)
+        return await find(
+            self._database.memories,
+            None if question.mode == "vector" else question.query,
+            vector,
+            question.column,
+            to_sql(question.where),
+            max(SMALLEST_POOL, POOL_PER_HIT * question.limit),
+        )
+
+    async def _hits(
+        self, question: Question, candidates: Candidates, ranking: Ranking
+    ) -> tuple[Hit, ...]:
+        memories = await self._winners([candidates.ids[place] for place in ranking.places])
+        hits: list[Hit] = []
+        left = question.max_tokens
+        for place in ranking.places:
+            found = memories.get(candidates.ids[place])
+            if found is None:
+                continue  # forgotten since the legs were asked
+            memory, passages = found
+            best = candidates.passages[place]
+            if candidates.cosine[place] != candidates.cosine[place]:
+                best = passage_with_words(memory.text, passages, question.query)
+            whole = shown_span(memory.text, passages, best)
+            span = _fitting(memory.text, [whole, passages[best]], left)
+            if span is None:
+                continue
+            if left is not None:
+                left -= count_tokens(memory.text[span.start : span.end])
+            hits.append(
+                Hit(
+                    memory=memory,
+                    text=memory.text[span.start : span.end],
+                    start=span.start,
+                    end=span.end,
+                    relevance=float(ranking.relevance[place]),
+                    explanation=ranking.explain(candidates, place),
+                )
+            )
+        return tuple(hits)
+
+    async def _winners(self, ids: Sequence[str]) -> Mapping[str, tuple[Memory, list[Span]]]:
+        """The memories with these ids and the places of their passages."""
+        if not ids:
+            return {}
+        query = self._database.memories.query().where(f"id IN {listed(ids)}")
+        columns = [*schema.MEMORY_COLUMNS, "passage", "start", "end"]
+        rows = await query.select(columns).to_list()
+        rows.sort(key=lambda row: row["passage"])
+        passages: dict[str, list[Span]] = {}
+        for row in rows:
+            passages.setdefault(row["id"], []).append(Span(row["start"], row["end"]))
+        return {
+            row["id"]: (memory_of(row), passages[row["id"]]) for row in rows if row["passage"] == 0
+        }
+
+
+async def _encoded(question: Question) -> NDArray[np.float32] | None:
+    if question.encoder is None:
+        return None
+    return await asyncio.to_thread(question.encoder.encode_query, question.query)
+
+
+def _check(max_tokens: int | None) -> None:
+    if max_tokens is not None and max_tokens < 1:
+        raise InvalidInput(
+            f"max_tokens: {max_tokens} must be at least 1; leave it out for no bound"
+        )
+
+
+def _fitting(text: str, spans: Sequence[Span], tokens: int | None) -> Span | None:
+    """The first span whose text has at most so many tokens, if there is a bound."""
+    if tokens is None:
+        return spans[0]
+    return next(
+        (span for span in spans if count_tokens(text[span.start : span.end]) <= tokens), None
+    )
+
+
+def _logged(recall: Recall, question: Question) -> LoggedRecall:
+    return LoggedRecall(
+        recall_id=recall.recall_id,
+        query=recall.query,
+        filter=question.where.as_dict(),
+        ids=tuple(hit.id for hit in recall.hits),
+        namespaces=tuple(hit.memory.namespace for hit in recall.hits),
+        relevances=tuple(hit.relevance for hit in recall.hits),
+        scores=tuple(hit.explanation.score for hit in recall.hits),
+        model=question.encoder.name if question.encoder else None,
+        mode=question.mode,
+        no_match=recall.no_match,
+        degraded=recall.degraded,
+        milliseconds=recall.milliseconds,
+        at=now(),
+    )

@@ -1,0 +1,423 @@
+"""What goes into a store and what comes out of it, as plain frozen records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from typing import Any, Literal
+
+import uuid_utils
+
+from byheart_store.errors import InvalidInput
+
+LONGEST_TEXT = 1_000_000
+LONGEST_NAME = 200
+LONGEST_QUERY = 10_000
+LONGEST_METADATA = 100_000
+MOST_TAGS = 100
+MOST_HITS = 1_000
+
+DEFAULT_NAMESPACE = "default"
+DEFAULT_LIMIT = 8
+
+Mode = Literal["hybrid", "vector", "text"]
+Status = Literal["stored", "duplicate", "replaced"]
+
+
+def as_utf8(text: str) -> str:
+    """Join surrogate pairs and replace lone surrogates, which UTF-8 can't hold, by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def parse_time(value: str | date | datetime, name: str = "at") -> datetime:
+    """Read an ISO 8601 date or moment as UTC; a date is its midnight, no zone means UTC.
+
+    Raises:
+        InvalidInput: the text is no date.
+    """
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise InvalidInput(
+                f"{name}: {value[:60]!r} is no date; write 2026-03-14 or 2026-03-14T09:30:00Z"
+            ) from None
+    if not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidInput(f"{name}: {value} lies outside the years 1 to 9999 in UTC") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMemory:
+    """A memory to be stored. Without an `id` the store gives it a uuid7.
+
+    Raises:
+        InvalidInput: a field is empty, too long or not storable; the message says what to send.
+    """
+
+    text: str
+    namespace: str | None = None
+    session: str | None = None
+    turn: int | None = None
+    speaker: str | None = None
+    at: datetime | None = None
+    tags: tuple[str, ...] = ()
+    source: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    replaces: str | None = None
+    replaced_by: str | None = None
+    replaced_at: datetime | None = None
+    id: str | None = None
+    created: datetime | None = None
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        set_field(self, "text", _checked_text(self.text))
+        for name in ("namespace", "session", "speaker", "source", "replaces", "replaced_by", "id"):
+            set_field(self, name, checked_name(getattr(self, name), name))
+        set_field(self, "tags", checked_tags(self.tags))
+        set_field(self, "metadata", checked_metadata(self.metadata))
+        if self.turn is not None and not 0 <= self.turn < 2**31:
+            raise InvalidInput(f"turn: {self.turn} must be a whole number from 0 to 2147483647")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """A stored memory. `created` and `replaced_at` are set by the store, in UTC."""
+
+    id: str
+    text: str
+    namespace: str
+    session: str | None
+    turn: int | None
+    speaker: str | None
+    at: datetime | None
+    tags: tuple[str, ...]
+    source: str | None
+    metadata: Mapping[str, Any]
+    created: datetime
+    replaces: str | None
+    replaced_by: str | None
+    replaced_at: datetime | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields as JSON values; what is absent is left out."""
+        values: dict[str, Any] = {
+            "id": self.id,
+            "text": self.text,
+            "namespace": self.namespace,
+            "session": self.session,
+            "turn": self.turn,
+            "speaker": self.speaker,
+            "at": iso(self.at),
+            "tags": list(self.tags) or None,
+            "source": self.source,
+            "metadata": dict(self.metadata) or None,
+            "created": iso(self.created),
+            "replaces": self.replaces,
+            "replaced_by": self.replaced_by,
+            "replaced_at": iso(self.replaced_at),
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The store's word that a memory is committed and can be recalled."""
+
+    id: str
+    status: Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which memories to consider. Every condition given must hold; none given admits all.
+
+    `after` is inclusive and `before` exclusive; both compare `at`. `tags` must all be present,
+    `metadata` pairs must all be equal. `as_of` admits what was known at that moment.
+    """
+
+    namespaces: tuple[str, ...] = ()
+    session: str | None = None
+    speaker: str | None = None
+    tags: tuple[str, ...] = ()
+    source: str | None = None
+    after: datetime | None = None
+    before: datetime | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    include_replaced: bool = False
+    as_of: datetime | None = None
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        names = tuple(checked_name(name, "namespace") or "" for name in self.namespaces)
+        set_field(self, "namespaces", names)
+        for name in ("session", "speaker", "source"):
+            set_field(self, name, checked_name(getattr(self, name), name))
+        set_field(self, "tags", checked_tags(self.tags))
+        set_field(self, "metadata", checked_metadata(self.metadata))
+
+    @property
+    def narrows(self) -> bool:
+        """Whether any condition beyond the handling of replaced memories is given."""
+        return any(
+            (
+                self.namespaces,
+                self.session is not None,
+                self.speaker is not None,
+                self.tags,
+                self.source is not None,
+                self.after is not None,
+                self.before is not None,
+                self.metadata,
+                self.as_of is not None,
+            )
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The conditions given, as JSON values."""
+        values: dict[str, Any] = {
+            "namespaces": list(self.namespaces) or None,
+            "session": self.session,
+            "speaker": self.speaker,
+            "tags": list(self.tags) or None,
+            "source": self.source,
+            "after": iso(self.after),
+            "before": iso(self.before),
+            "metadata": dict(self.metadata) or None,
+            "include_replaced": self.include_replaced or None,
+            "as_of": iso(self.as_of),
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why a hit stands where it stands; ranks count from 1, scores are higher-is-better."""
+
+    text_rank: int | None
+    text_score: float | None
+    vector_rank: int | None
+    cosine: float | None
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A recalled memory with what of its text is shown: all of it, or the best passage.
+
+    `start` and `end` are the character offsets of the shown `text` in `memory.text`.
+    `relevance` is the estimated probability that the memory answers the query.
+    """
+
+    memory: Memory
+    text: str
+    start: int
+    end: int
+    relevance: float
+    explanation: Explanation
+
+    @property
+    def id(self) -> str:
+        """The memory's id."""
+        return self.memory.id
+
+    @property
+    def is_excerpt(self) -> bool:
+        """Whether `text` is less than the whole memory."""
+        return self.end - self.start < len(self.memory.text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recall:
+    """The answer to one query, best hit first.
+
+    `degraded` tells that a leg could not be asked; `notice` says which, why, and what to do.
+    """
+
+    recall_id: str
+    query: str
+    hits: tuple[Hit, ...]
+    no_match: bool
+    degraded: bool
+    notice: str | None
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedRecall:
+    """A recall as the log keeps it; ids, namespaces, relevances and scores are in rank order."""
+
+    recall_id: str
+    query: str
+    filter: Mapping[str, Any]
+    ids: tuple[str, ...]
+    namespaces: tuple[str, ...]
+    relevances: tuple[float, ...]
+    scores: tuple[float, ...]
+    model: str | None
+    mode: Mode
+    no_match: bool
+    degraded: bool
+    milliseconds: float
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """One judgement: whether a memory was useful for a query."""
+
+    query: str
+    memory_id: str
+    useful: bool
+    namespace: str
+    source: str
+    at: datetime
+    recall_id: str | None = None
+    type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackCounts:
+    """How many labels a feedback wrote."""
+
+    useful: int
+    not_useful: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """What a forget removed, or would remove when `dry_run`; `missing` are ids not in the store."""
+
+    ids: tuple[str, ...]
+    missing: tuple[str, ...]
+    dry_run: bool
+
+    @property
+    def count(self) -> int:
+        """The number of memories removed, or to be removed."""
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reindexed:
+    """What a reindex did: the active model, the rows it embedded, the time it took."""
+
+    model: str
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStats:
+    """The size and state of a store."""
+
+    location: str
+    format: int
+    model: str | None
+    fingerprint: str | None
+    memories: int
+    passages: int
+    without_vector: int
+    replaced: int
+    namespaces: Mapping[str, int]
+    recalls: int
+    labels: int
+    bytes: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__} | {
+            "namespaces": dict(self.namespaces)
+        }
+
+
+def iso(moment: datetime | None) -> str | None:
+    """A UTC moment as ISO 8601 ending in Z, without a fraction where it is zero."""
+    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def now() -> datetime:
+    """The present moment in UTC."""
+    return datetime.now(UTC)
+
+
+def uuid7() -> str:
+    """A new id that sorts by the time it was made."""
+    return str(uuid_utils.uuid7())
+
+
+def checked_limit(limit: int) -> int:
+    """Raises InvalidInput unless 1 <= limit <= MOST_HITS."""
+    if not 1 <= limit <= MOST_HITS:
+        raise InvalidInput(f"limit: {limit} must be from 1 to {MOST_HITS}")
+    return limit
+
+
+def checked_query(query: str) -> str:
+    """Raises InvalidInput when the query is empty or too long to mean one question."""
+    query = as_utf8(query)
+    if not query.strip():
+        raise InvalidInput("query: is empty; say what to look for")
+    if len(query) > LONGEST_QUERY:
+        raise InvalidInput(
+            f"query: has {len(query):,} characters, at most {LONGEST_QUERY:,}; ask in a sentence"
+        )
+    return query
+
+
+def checked_name(value: str | None, name: str) -> str | None:
+    """A short non-empty text such as a namespace or an id, or None."""
+    if value is None:
+        return None
+    value = as_utf8(value)
+    if not value.strip():
+        raise InvalidInput(f"{name}: is empty; leave it out or give it a value")
+    if len(value) > LONGEST_NAME:
+        raise InvalidInput(f"{name}: has {len(value):,} characters, at most {LONGEST_NAME}")
+    return value
+
+
+def checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    """The tags in their order, each once."""
+    if isinstance(tags, str):
+        raise InvalidInput(f"tags: {tags!r} is one text; give a list of texts")
+    if len(tags) > MOST_TAGS:
+        raise InvalidInput(f"tags: {len(tags):,} given, at most {MOST_TAGS}")
+    return tuple(dict.fromkeys(checked_name(tag, "tags") or "" for tag in tags))
+
+
+def checked_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object of storable size, as JSON reads it back."""
+    try:
+        text = as_utf8(json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"metadata: is no JSON object ({error})") from None
+    if len(text) > LONGEST_METADATA:
+        raise InvalidInput(
+            f"metadata: has {len(text):,} characters as JSON, at most {LONGEST_METADATA:,}"
+        )
+    value: dict[str, Any] = json.loads(text)
+    return value
+
+
+def _checked_text(text: str) -> str:
+    text = as_utf8(text)
+    if not text.strip():
+        raise InvalidInput("text: is empty; give the words to remember")
+    if len(text) > LONGEST_TEXT:
+        raise InvalidInput(
+            f"text: has {len(text):,} characters, a memory holds at most {LONGEST_TEXT:,}; "
+            "store it in parts"
+        )
+    return text

@@ -1,0 +1,124 @@
+"""Memories as table rows: one per passage, the first with the whole text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from byheart_store import schema
+from byheart_store.filters import metadata_terms
+from byheart_store.passages import Span
+from byheart_store.records import DEFAULT_NAMESPACE, Memory, NewMemory
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+LONGEST_CONTEXT = 1_000
+"""Characters of the turn before that are searched with a turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A memory on its way into the table: identified, split, and with what stood before it."""
+
+    memory: Memory
+    digest: str
+    spans: tuple[Span, ...]
+    preceding: str | None
+
+    def embedded_texts(self) -> list[str]:
+        """What the encoder reads, one text per passage."""
+        return [said(self.memory.speaker, self.memory.text[s.start : s.end]) for s in self.spans]
+
+
+def said(speaker: str | None, text: str) -> str:
+    """A text with its speaker, as both legs search it."""
+    return f"{speaker}: {text}" if speaker else text
+
+
+def digest_of(namespace: str, session: str | None, text: str) -> str:
+    """The same for the same text in the same namespace and session, and for nothing else."""
+    parts = json.dumps([namespace, session, text]).encode()
+    return hashlib.blake2b(parts, digest_size=16).hexdigest()
+
+
+def digest_of_new(memory: NewMemory) -> str:
+    """The digest that a new memory will have."""
+    return digest_of(memory.namespace or DEFAULT_NAMESPACE, memory.session, memory.text)
+
+
+def rows_of(drafts: Iterable[Draft]) -> list[dict[str, Any]]:
+    """The rows of all passages, draft by draft, without vectors."""
+    return [
+        _row(draft, number, span) for draft in drafts for number, span in enumerate(draft.spans)
+    ]
+
+
+def _row(draft: Draft, number: int, span: Span) -> dict[str, Any]:
+    memory = draft.memory
+    row = {name: getattr(memory, name) for name in schema.MEMORY_COLUMNS}
+    row |= {
+        "passage": number,
+        "start": span.start,
+        "end": span.end,
+        "digest": draft.digest,
+        "tags": list(memory.tags),
+        "metadata": json.dumps(dict(memory.metadata), ensure_ascii=False),
+        "metadata_terms": metadata_terms(memory.metadata),
+    }
+    if number > 0:
+        return row | {"text": None, "searched": None, "context": None}
+    preceding = draft.preceding
+    return row | {
+        "searched": said(memory.speaker, memory.text),
+        "context": None if preceding is None else preceding[-LONGEST_CONTEXT:],
+    }
+
+
+def to_table(
+    rows: Sequence[Mapping[str, Any]], column: str | None, vectors: NDArray[np.float32] | None
+) -> pa.Table:
+    """Rows and their (n, d) vectors as an Arrow table; without vectors the column is left out."""
+    import pyarrow as pa
+
+    table = pa.Table.from_pylist(list(rows), schema=schema.memories_schema())
+    if column is None or vectors is None:
+        return table
+    return table.append_column(column, vector_array(vectors))
+
+
+def keyed_vectors(
+    rows: Sequence[Mapping[str, Any]], column: str, vectors: NDArray[np.float32]
+) -> pa.Table:
+    """The rows' keys beside their (n, d) vectors, for a partial update."""
+    import pyarrow as pa
+
+    return pa.table(
+        {
+            "id": pa.array([row["id"] for row in rows], pa.string()),
+            "passage": pa.array([row["passage"] for row in rows], pa.int32()),
+            column: vector_array(vectors),
+        }
+    )
+
+
+def vector_array(vectors: NDArray[np.float32]) -> pa.FixedSizeListArray:
+    """(n, d) vectors as an Arrow array of n lists."""
+    import numpy as np
+    import pyarrow as pa
+
+    flat = np.ascontiguousarray(vectors, dtype=np.float32).ravel()
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), vectors.shape[1])
+
+
+def memory_of(row: Mapping[str, Any]) -> Memory:
+    """The memory that a row of passage 0 carries."""
+    values = {field.name: row[field.name] for field in fields(Memory)}
+    values["tags"] = tuple(row["tags"])
+    values["metadata"] = json.loads(row["metadata"])
+    return Memory(**values)

@@ -1,0 +1,207 @@
+"""How a store lies on disk: three tables, and a description that travels with the first.
+
+`memories` has one row per passage. The row of passage 0 carries the memory's whole text and what
+the text leg searches; further passages of a long memory carry only their place in it. A row has
+one vector column per model; the description says which one is active. Keeping text, vectors and
+description in one table makes every write of a memory one commit, and every switch of models too.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from lancedb.table import AsyncTable
+
+FORMAT = 1
+
+MEMORIES = "memories"
+RECALLS = "recalls"
+LABELS = "labels"
+
+TEXT_COLUMNS = ("searched", "context")
+ROW_KEY = ["id", "passage"]
+
+DESCRIBED_FIELD = "id"
+DESCRIPTION_KEY = "byheart:store"
+
+MEMORY_COLUMNS = (
+    "id",
+    "text",
+    "namespace",
+    "session",
+    "turn",
+    "speaker",
+    "at",
+    "tags",
+    "source",
+    "metadata",
+    "created",
+    "replaces",
+    "replaced_by",
+    "replaced_at",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorColumn:
+    """One model's vectors: where they lie and what made them."""
+
+    column: str
+    model: str
+    fingerprint: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a store says of itself.
+
+    `active` names the vector column that recall uses; None until a first model was there.
+    """
+
+    format: int = FORMAT
+    active: str | None = None
+    columns: tuple[VectorColumn, ...] = field(default=())
+
+    @property
+    def active_column(self) -> VectorColumn | None:
+        """The vector column that recall uses."""
+        return next((column for column in self.columns if column.column == self.active), None)
+
+    def with_column(self, column: VectorColumn) -> Description:
+        """The same description with this column added, or put in place of its namesake."""
+        others = tuple(known for known in self.columns if known.column != column.column)
+        return replace(self, columns=(*others, column))
+
+    def at_format(self, number: int) -> Description:
+        """The same description after a migration."""
+        return replace(self, format=number)
+
+    def activated(self, column: VectorColumn) -> Description:
+        """The same description with this column in use."""
+        return replace(self.with_column(column), active=column.column)
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Description:
+        """Read what `to_json` wrote; keys that a newer minor version added are passed over."""
+        values: dict[str, Any] = json.loads(text)
+        names = VectorColumn.__slots__
+        columns = tuple(
+            VectorColumn(**{name: column[name] for name in names}) for column in values["columns"]
+        )
+        return cls(format=values["format"], active=values["active"], columns=columns)
+
+
+def described(layout: pa.Schema, description: Description) -> pa.Schema:
+    """The layout with the description in its first field's metadata."""
+    described_field = layout.field(DESCRIBED_FIELD).with_metadata(
+        {DESCRIPTION_KEY: description.to_json()}
+    )
+    return layout.set(layout.get_field_index(DESCRIBED_FIELD), described_field)
+
+
+def description_of(layout: pa.Schema) -> Description:
+    """The description that a table's schema carries."""
+    metadata = layout.field(DESCRIBED_FIELD).metadata or {}
+    return Description.from_json(metadata[DESCRIPTION_KEY.encode()].decode())
+
+
+async def create_text_indexes(memories: AsyncTable) -> None:
+    """Index the columns that the text leg searches."""
+    from lancedb.index import FTS
+
+    # icu/split segments Chinese, Japanese and Thai, and finds `foo` in `foo_bar`.
+    for column in TEXT_COLUMNS:
+        await memories.create_index(column, config=FTS(base_tokenizer="icu/split"))
+
+
+def vector_column(model: str, fingerprint: str, dimension: int) -> VectorColumn:
+    """The column for a model's vectors, named by the fingerprint so that no two models share it."""
+    return VectorColumn(f"vector_{fingerprint}", model, fingerprint, dimension)
+
+
+def vector_field(column: VectorColumn) -> pa.Field:
+    """The Arrow field of a vector column; null where a row is not embedded yet."""
+    import pyarrow as pa
+
+    return pa.field(column.column, pa.list_(pa.float32(), column.dimension))
+
+
+def memories_schema() -> pa.Schema:
+    """The `memories` table without its vector columns."""
+    import pyarrow as pa
+
+    moment = pa.timestamp("us", tz="UTC")
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("passage", pa.int32(), nullable=False),
+            pa.field("start", pa.int32(), nullable=False),
+            pa.field("end", pa.int32(), nullable=False),
+            pa.field("text", pa.string()),
+            *(pa.field(column, pa.string()) for column in TEXT_COLUMNS),
+            pa.field("digest", pa.string(), nullable=False),
+            pa.field("namespace", pa.string(), nullable=False),
+            pa.field("session", pa.string()),
+            pa.field("turn", pa.int32()),
+            pa.field("speaker", pa.string()),
+            pa.field("at", moment),
+            pa.field("tags", pa.list_(pa.string()), nullable=False),
+            pa.field("source", pa.string()),
+            pa.field("metadata", pa.string(), nullable=False),
+            pa.field("metadata_terms", pa.list_(pa.string()), nullable=False),
+            pa.field("created", moment, nullable=False),
+            pa.field("replaces", pa.string()),
+            pa.field("replaced_by", pa.string()),
+            pa.field("replaced_at", moment),
+        ]
+    )
+
+
+def recalls_schema() -> pa.Schema:
+    """The `recalls` table: one row per logged recall, its hits as parallel lists in rank order."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("recall_id", pa.string(), nullable=False),
+            pa.field("query", pa.string(), nullable=False),
+            pa.field("filter", pa.string(), nullable=False),
+            pa.field("ids", pa.list_(pa.string()), nullable=False),
+            pa.field("namespaces", pa.list_(pa.string()), nullable=False),
+            pa.field("relevances", pa.list_(pa.float32()), nullable=False),
+            pa.field("scores", pa.list_(pa.float32()), nullable=False),
+            pa.field("model", pa.string()),
+            pa.field("mode", pa.string(), nullable=False),
+            pa.field("no_match", pa.bool_(), nullable=False),
+            pa.field("degraded", pa.bool_(), nullable=False),
+            pa.field("milliseconds", pa.float32(), nullable=False),
+            pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
+        ]
+    )
+
+
+def labels_schema() -> pa.Schema:
+    """The `labels` table: judgements in the order they came; the latest of a pair counts."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("query", pa.string(), nullable=False),
+            pa.field("memory_id", pa.string(), nullable=False),
+            pa.field("useful", pa.bool_(), nullable=False),
+            pa.field("namespace", pa.string(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("type", pa.string()),
+            pa.field("recall_id", pa.string()),
+            pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
+        ]
+    )

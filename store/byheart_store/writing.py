@@ -1,0 +1,337 @@
+"""Remembering: look for duplicates, split, embed outside the lock, commit inside it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from byheart_store.database import Database
+from byheart_store.errors import InvalidInput, ModelUnavailable, UnknownMemory
+from byheart_store.filters import listed, quoted
+from byheart_store.models import ActiveModel
+from byheart_store.passages import Span, split_passages
+from byheart_store.records import DEFAULT_NAMESPACE, Memory, NewMemory, Receipt, now, uuid7
+from byheart_store.rows import Draft, digest_of, digest_of_new, rows_of, said, to_table
+from byheart_store.schema import MEMORY_COLUMNS, ROW_KEY, VectorColumn, memories_schema
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from byheart_store.encoder import Encoder
+
+    Vectors: TypeAlias = NDArray[np.float32]
+
+LONGEST_WAIT_FOR_MODEL = 10.0
+"""Seconds; a model that has to be downloaded first must not hold up a memory."""
+
+MEMORIES_PER_COMMIT = 256
+"""Large enough to fill the encoder's batches, small enough to let other writers in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnd:
+    """The last turn of a session and what was said in it."""
+
+    turn: int
+    said: str
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a batch will change, as of one version of the table.
+
+    `receipts` answers what is stored already and `drafts` holds what is not, both by the
+    memory's place in the batch. `superseded` are rows of memories that the batch replaces.
+    """
+
+    version: int
+    column: VectorColumn | None
+    receipts: dict[int, Receipt]
+    drafts: dict[int, Draft]
+    superseded: list[dict[str, Any]]
+
+
+class Writer:
+    """Turns new memories into committed rows."""
+
+    def __init__(self, database: Database, model: ActiveModel) -> None:
+        """The writer of one open store."""
+        self._database = database
+        self._model = model
+
+    async def remember_many(
+        self, memories: Sequence[NewMemory], progress: Callable[[int], None] | None
+    ) -> list[Receipt]:
+        """Store memories in order, a batch per commit; `progress` is told how many more are done.
+
+        Raises:
+            InvalidInput: an id is taken by another text, or a memory was replaced already.
+            UnknownMemory: a memory to be replaced is not there.
+        """
+        receipts: list[Receipt] = []
+        for start in range(0, len(memories), MEMORIES_PER_COMMIT):
+            batch = memories[start : start + MEMORIES_PER_COMMIT]
+            receipts += await self._remember(batch)
+            if progress is not None:
+                progress(len(batch))
+        return receipts
+
+    async def _remember(self, batch: Sequence[NewMemory]) -> list[Receipt]:
+        batch = await self._placed(batch)
+        spans = await asyncio.to_thread(lambda: [split_passages(new.text) for new in batch])
+        committed = None
+        while committed is None:
+            encoder = await self._encoder()
+            plan = await self._plan(batch, spans)
+            if encoder and (plan.column is None or plan.column.fingerprint != encoder.fingerprint):
+                continue
+            vectors = await self._embed(plan, encoder)
+            commit = partial(self._commit, batch, spans, plan, vectors)
+            committed = await self._database.write(commit)
+        return [committed[place] for place in range(len(batch))]
+
+    async def _encoder(self) -> Encoder | None:
+        """The store's encoder, or None where it can't be had in time: the rows are filled later."""
+        try:
+            return await asyncio.wait_for(self._model.wait(), LONGEST_WAIT_FOR_MODEL)
+        except (ModelUnavailable, TimeoutError):
+            return None
+
+    async def _placed(self, batch: Sequence[NewMemory]) -> Sequence[NewMemory]:
+        """The batch with what replaces a memory put into that memory's namespace."""
+        astray = [new for new in batch if new.replaces is not None and new.namespace is None]
+        if not astray:
+            return batch
+        targets = await self._targets(astray)
+        return [
+            replace(new, namespace=targets[new.replaces]["namespace"])
+            if new in astray and new.replaces in targets
+            else new
+            for new in batch
+        ]
+
+    async def _embed(self, plan: Plan, encoder: Encoder | None) -> Mapping[int, Vectors]:
+        """The (passages, d) vectors of each draft; none at all without an encoder."""
+        if encoder is None or not plan.drafts:
+            return {}
+        texts = {place: draft.embedded_texts() for place, draft in plan.drafts.items()}
+        flat = [text for own in texts.values() for text in own]
+        vectors = await asyncio.to_thread(encoder.encode_passages, flat)
+        ends = accumulate(len(own) for own in texts.values())
+        return {
+            place: vectors[end - len(own) : end]
+            for (place, own), end in zip(texts.items(), ends, strict=True)
+        }
+
+    async def _commit(
+        self,
+        batch: Sequence[NewMemory],
+        spans: Sequence[Sequence[Span]],
+        plan: Plan,
+        vectors: Mapping[int, Vectors],
+    ) -> dict[int, Receipt] | None:
+        """Write what was planned; None where others' commits call for another embedding."""
+        if await self._database.memories.version() != plan.version:
+            column, plan = plan.column, await self._plan(batch, spans)
+            if plan.column != column or (vectors and not plan.drafts.keys() <= vectors.keys()):
+                return None
+        if plan.drafts:
+            await self._write(plan, vectors)
+        return plan.receipts | {
+            place: Receipt(draft.memory.id, "replaced" if draft.memory.replaces else "stored")
+            for place, draft in plan.drafts.items()
+        }
+
+    async def _write(self, plan: Plan, vectors: Mapping[int, Vectors]) -> None:
+        import numpy as np
+
+        rows = rows_of(plan.drafts.values())
+        stacked = np.concatenate([vectors[place] for place in plan.drafts]) if vectors else None
+        column = plan.column.column if plan.column else None
+        table = to_table(rows, column, stacked)
+        memories = self._database.memories
+        if not plan.superseded:
+            await self._database.add(memories, table)
+            return
+        # One commit for both sides, so that no crash leaves two current versions of one fact.
+        import pyarrow as pa
+
+        old = pa.Table.from_pylist(plan.superseded, schema=table.schema)
+        await self._database.merge(memories, ROW_KEY, pa.concat_tables([old, table]))
+
+    async def _plan(self, batch: Sequence[NewMemory], spans: Sequence[Sequence[Span]]) -> Plan:
+        version = await self._database.memories.version()
+        column = (await self._database.describe()).active_column
+        targets = await self._targets(batch)
+        receipts = _duplicates(batch, await self._stored(batch), targets)
+        fresh = {place: new for place, new in enumerate(batch) if place not in receipts}
+        _check_replaceable(fresh.values(), targets)
+        ends = await self._session_ends(fresh.values())
+        drafts: dict[int, Draft] = {}
+        for place, new in fresh.items():
+            first = _repeated(new, drafts.values())
+            if first is None:
+                drafts[place] = _draft(new, spans[place], ends)
+            else:
+                receipts[place] = Receipt(first.memory.id, "duplicate")
+        superseded = await self._superseded(drafts.values(), targets, column)
+        return Plan(version, column, receipts, drafts, superseded)
+
+    async def _stored(self, batch: Sequence[NewMemory]) -> list[dict[str, Any]]:
+        """The rows whose id is given in the batch, or whose text is and was not replaced."""
+        given = {new.id for new in batch if new.id is not None}
+        digests = {digest_of_new(new) for new in batch if new.id is None}
+        conditions = [f"id IN {listed(given)}"] if given else []
+        if digests:
+            conditions.append(f"(digest IN {listed(digests)} AND replaced_by IS NULL)")
+        return await self._rows(" OR ".join(conditions), ["id", "digest", "replaced_by"])
+
+    async def _targets(self, batch: Iterable[NewMemory]) -> dict[str, dict[str, Any]]:
+        """The stored memories that the batch replaces, by id."""
+        wanted = {new.replaces for new in batch if new.replaces is not None}
+        if not wanted:
+            return {}
+        rows = await self._rows(f"id IN {listed(wanted)}", ["id", "namespace", "replaced_by"])
+        return {row["id"]: row for row in rows}
+
+    async def _rows(self, predicate: str, columns: list[str]) -> list[dict[str, Any]]:
+        query = self._database.memories.query().where(f"passage = 0 AND ({predicate})")
+        rows: list[dict[str, Any]] = await query.select(columns).to_list()
+        return rows
+
+    async def _session_ends(self, fresh: Iterable[NewMemory]) -> dict[tuple[str, str], SessionEnd]:
+        keys = {(new.namespace or DEFAULT_NAMESPACE, new.session) for new in fresh if new.session}
+        found = await asyncio.gather(*(self._session_end(*key) for key in keys))
+        return {key: end for key, end in zip(keys, found, strict=True) if end is not None}
+
+    async def _session_end(self, namespace: str, session: str) -> SessionEnd | None:
+        from lancedb.query import ColumnOrdering
+
+        query = self._database.memories.query().where(
+            f"passage = 0 AND namespace = {quoted(namespace)} AND session = {quoted(session)}"
+        )
+        last = query.order_by([ColumnOrdering(column_name="turn", ascending=False)]).limit(1)
+        rows = await last.select(["turn", "searched"]).to_list()
+        return SessionEnd(rows[0]["turn"], rows[0]["searched"]) if rows else None
+
+    async def _superseded(
+        self,
+        drafts: Iterable[Draft],
+        targets: Mapping[str, Mapping[str, Any]],
+        column: VectorColumn | None,
+    ) -> list[dict[str, Any]]:
+        """All rows of the replaced memories, marked with what replaces them and when."""
+        current = {name for name, row in targets.items() if row["replaced_by"] is None}
+        successors = {
+            draft.memory.replaces: draft.memory
+            for draft in drafts
+            if draft.memory.replaces is not None and draft.memory.replaces in current
+        }
+        if not successors:
+            return []
+        names = memories_schema().names + ([column.column] if column else [])
+        query = self._database.memories.query().where(f"id IN {listed(successors)}")
+        rows = await query.select(names).to_list()
+        marks = {
+            replaced: {"replaced_by": successor.id, "replaced_at": successor.created}
+            for replaced, successor in successors.items()
+        }
+        return [row | marks[row["id"]] for row in rows]
+
+
+def _duplicates(
+    batch: Sequence[NewMemory],
+    stored: Iterable[Mapping[str, Any]],
+    targets: Mapping[str, Mapping[str, Any]],
+) -> dict[int, Receipt]:
+    """Receipts for what is stored already."""
+    by_id = {row["id"]: row["digest"] for row in stored}
+    by_digest = {row["digest"]: row["id"] for row in stored if row["replaced_by"] is None}
+    receipts = {}
+    for place, new in enumerate(batch):
+        digest = digest_of_new(new)
+        if new.id is not None and new.id in by_id:
+            _check_same(new.id, by_id[new.id], digest)
+            receipts[place] = Receipt(new.id, "duplicate")
+        elif new.id is None and digest in by_digest:
+            same = by_digest[digest]
+            target = targets.get(new.replaces or same)
+            # Told again that a fact changed to one that is known: a retry, unless it is news.
+            if target is None or same in (target["id"], target["replaced_by"]):
+                receipts[place] = Receipt(same, "duplicate")
+    return receipts
+
+
+def _repeated(new: NewMemory, drafts: Iterable[Draft]) -> Draft | None:
+    """The draft of the same batch that `new` says again."""
+    digest = digest_of_new(new)
+    for draft in drafts:
+        if new.id is not None and new.id == draft.memory.id:
+            _check_same(new.id, draft.digest, digest)
+            return draft
+        if new.id is None and digest == draft.digest:
+            return draft
+    return None
+
+
+def _check_same(memory_id: str, stored: str, given: str) -> None:
+    if stored != given:
+        raise InvalidInput(
+            f"id: {memory_id!r} is taken by another memory; "
+            "leave the id out, or forget that memory first"
+        )
+
+
+def _check_replaceable(
+    fresh: Iterable[NewMemory], targets: Mapping[str, Mapping[str, Any]]
+) -> None:
+    # What an import brings with its own id tells history as it was; its targets may be gone.
+    for new in fresh:
+        if new.replaces is not None and new.id is None:
+            _check_target(new, targets.get(new.replaces))
+
+
+def _check_target(new: NewMemory, target: Mapping[str, Any] | None) -> None:
+    if target is None:
+        raise UnknownMemory(
+            f"replaces: no memory has the id {new.replaces!r}; take the id from a recall"
+        )
+    if target["replaced_by"] is not None:
+        raise InvalidInput(
+            f"replaces: {new.replaces!r} was already replaced by {target['replaced_by']!r}; "
+            "replace that one"
+        )
+    if target["namespace"] != (new.namespace or DEFAULT_NAMESPACE):
+        raise InvalidInput(
+            f"namespace: {new.replaces!r} lies in {target['namespace']!r}; "
+            "a memory is replaced within its namespace"
+        )
+
+
+def _draft(new: NewMemory, spans: Sequence[Span], ends: dict[tuple[str, str], SessionEnd]) -> Draft:
+    """Identify a memory and put it at the end of its session, which moves on to it."""
+    namespace = new.namespace or DEFAULT_NAMESPACE
+    key = (namespace, new.session or "")
+    end = ends.get(key) if new.session else None
+    turn = new.turn
+    if turn is None and new.session:
+        turn = end.turn + 1 if end else 0
+    values = {name: getattr(new, name) for name in MEMORY_COLUMNS}
+    memory = Memory(
+        **values
+        | {
+            "id": new.id or uuid7(),
+            "namespace": namespace,
+            "turn": turn,
+            "created": new.created or now(),
+        }
+    )
+    preceding = end.said if end is not None and turn is not None and end.turn < turn else None
+    if new.session and turn is not None and (end is None or turn >= end.turn):
+        ends[key] = SessionEnd(turn, said(new.speaker, new.text))
+    return Draft(memory, digest_of(namespace, new.session, new.text), tuple(spans), preceding)
