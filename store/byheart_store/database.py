@@ -110,6 +110,12 @@ class Database:
             description = await self.describe()
             await self.redescribe(description.at_format(number + 1))
 
+    async def memories_at(self, version: int) -> AsyncTable:
+        """A handle of its own on one version of the memories, which no later commit moves."""
+        table = await self._connection.open_table(schema.MEMORIES)
+        await table.checkout(version)
+        return table
+
     async def describe(self) -> Description:
         """The description as of the latest commit of any process."""
         return schema.description_of(await self.memories.schema())

@@ -408,8 +408,7 @@ def _unreachable(timeout: float) -> str | None:
 
 
 def _knock(timeout: float) -> str | None:
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=timeout)

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
 EMBEDDED = Path(__file__).parent / "embedded"
 
-# The embedded encoder reads 256 tokens: 2 frame the text, and a speaker and context stand before it.
+# The embedded encoder reads 256 tokens: 2 frame the text, and the speaker and what was said before
+# take some 50.
 MAX_TOKENS = 200
 
 _UNKNOWN = "[UNK]"
@@ -175,7 +178,9 @@ def _chunks(text: str) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def _chunk_starts(text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _chunk_starts(text: str) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
+    import numpy as np
+
     tokenizer = _tokenizer()
     encoding = tokenizer.encode(text, add_special_tokens=False)
     offsets = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)

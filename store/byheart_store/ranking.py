@@ -1,100 +1,118 @@
-"""Ranking as pure functions on arrays: fusion, diversity, relevance. Higher is better, always."""
+"""Ranking as pure functions on arrays: folding, fusion, diversity, relevance.
+
+Higher is better, always. Ties are broken by place, so that results repeat.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from byheart_store.candidates import Candidates
-from byheart_store.records import Explanation, Mode
+from byheart_store.evidence import Evidence
+from byheart_store.records import Explanation
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Floats: TypeAlias = NDArray[np.float32]
+    Integers: TypeAlias = NDArray[np.int64]
 
-
-def ranks(scores: Floats) -> Floats:
-    """(n,) scores -> (n,) ranks from 1, ties by place; infinite where the score is NaN or -inf."""
-    import numpy as np
-
-    order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")
-    result = np.empty(len(scores), np.float32)
-    result[order] = np.arange(1, len(scores) + 1, dtype=np.float32)
-    result[~np.isfinite(scores)] = np.inf
-    return result
-
-
-def reciprocal_rank_fusion(
-    rankings: Sequence[Floats], weights: Sequence[float], constant: float
-) -> Floats:
-    """Weighted RRF: sum of w / (k + rank) over the rankings (Cormack, Clarke, Buettcher 2009)."""
-    import numpy as np
-
-    fused = np.zeros(len(rankings[0]), np.float32)
-    for ranking, weight in zip(rankings, weights, strict=True):
-        fused += np.float32(weight) / (np.float32(constant) + ranking)
-    return fused
-
-
-def maximal_marginal_relevance(
-    scores: Floats, vectors: Floats, limit: int, balance: float
-) -> list[int]:
-    """Places in the order of greedy MMR (Carbonell and Goldstein 1998).
-
-    (n,) scores in [0, 1] and (n, d) unit vectors; `balance` 1 is the order of the scores, 0 that
-    of the largest distance from what stands already. Ties go to the better score, then place.
-    """
-    import numpy as np
-
-    order = np.argsort(-scores, kind="stable")
-    nearest = np.zeros(len(scores), np.float32)
-    left = list(order)
-    chosen: list[int] = []
-    while left and len(chosen) < limit:
-        gains = [balance * scores[place] - (1 - balance) * nearest[place] for place in left]
-        place = left.pop(int(np.argmax(gains)))
-        chosen.append(int(place))
-        nearest = np.maximum(nearest, vectors @ vectors[place])
-    return chosen
+VECTOR_WEIGHT = 0.6
+"""What the vectors count for beside the words, each as a standard score."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The best places in order, and what is known of every candidate, as (n,) arrays."""
+    """The best of n memories in order (`places`), and what is known of each, as (n,) arrays."""
 
     places: list[int]
     scores: Floats
     relevance: Floats
-    text_ranks: Floats
-    vector_ranks: Floats
+    text: Floats | None
+    cosines: Floats | None
+    best_passages: Integers
     no_match: bool
 
-    def explain(self, candidates: Candidates, place: int) -> Explanation:
-        """Why the candidate at this place stands where it stands."""
-        text, cosine = float(candidates.text[place]), float(candidates.cosine[place])
+    def explain(self, place: int) -> Explanation:
+        """Why the memory at this place stands where it stands."""
         return Explanation(
-            text_rank=int(self.text_ranks[place]) if text > 0 else None,
-            text_score=text if text > 0 else None,
-            vector_rank=int(self.vector_ranks[place]) if cosine == cosine else None,
-            cosine=cosine if cosine == cosine else None,
+            text_rank=_rank_of(self.text, place, worst=0.0),
+            text_score=_value_of(self.text, place, worst=0.0),
+            vector_rank=_rank_of(self.cosines, place, worst=-1.0),
+            cosine=_value_of(self.cosines, place, worst=-1.0),
             score=float(self.scores[place]),
         )
 
 
-def rank(candidates: Candidates, limit: int, mode: Mode) -> Ranking:
-    """Fuse, diversify and judge the candidates."""
+def standard_scores(scores: Floats) -> Floats:
+    """(n,) scores -> (n,) with mean 0 and deviation 1; all zeros where they are all the same."""
     import numpy as np
 
-    text = np.where(
-        candidates.text + candidates.context > 0, candidates.text + 0.3 * candidates.context, np.nan
-    )
-    tr, vr = ranks(text), ranks(candidates.cosine)
-    scores = reciprocal_rank_fusion([tr, vr], [0.7, 0.3], 10.0)
-    top = scores.max() if len(scores) else 1.0
-    places = maximal_marginal_relevance(scores / top, candidates.vectors, limit, 0.95)
-    relevance = 1 / (1 + np.exp(-(12 * np.nan_to_num(candidates.cosine) - 5)))
-    no_match = not len(places) or bool(max(relevance[places]) < 0.5)
-    return Ranking(places, scores, relevance, tr, vr, no_match)
+    deviation = scores.std()
+    if deviation < 1e-9:
+        return np.zeros_like(scores)
+    standard: Floats = (scores - scores.mean()) / deviation
+    return standard
+
+
+def rank(evidence: Evidence, limit: int) -> Ranking:
+    """Fuse what the legs say of n memories and take the best `limit`."""
+    import numpy as np
+
+    count = len(evidence)
+    scores = np.zeros(count, np.float32)
+    text = cosines = None
+    best = np.zeros(count, np.int64)
+    if evidence.text is not None and evidence.context is not None:
+        text = _folded(evidence.text, evidence)
+        context = _folded(evidence.context, evidence)
+        scores += (1 - VECTOR_WEIGHT) * (standard_scores(text) + standard_scores(context))
+        best = _best_passages(evidence.text, evidence)
+    if evidence.cosines is not None:
+        passages = np.nan_to_num(evidence.cosines, nan=-1.0)
+        cosines = _folded(passages, evidence)
+        scores += VECTOR_WEIGHT * standard_scores(cosines)
+        best = _best_passages(passages, evidence)
+    relevance = _relevance(scores, cosines)
+    places = np.argsort(-scores, kind="stable")[:limit].tolist()
+    no_match = max((float(relevance[place]) for place in places), default=0.0) < 0.5
+    return Ranking(places, scores, relevance, text, cosines, best, no_match)
+
+
+def _folded(rows: Floats, evidence: Evidence) -> Floats:
+    """(r,) scores of passages -> (n,) the best of each memory."""
+    import numpy as np
+
+    return np.maximum.reduceat(rows, evidence.first[:-1]) if len(rows) else rows
+
+
+def _best_passages(rows: Floats, evidence: Evidence) -> Integers:
+    """(r,) scores of passages -> (n,) the number of the best of each memory."""
+    import numpy as np
+
+    best = [
+        int(rows[low:high].argmax())
+        for low, high in zip(evidence.first[:-1], evidence.first[1:], strict=True)
+    ]
+    return np.array(best, np.int64)
+
+
+def _relevance(scores: Floats, cosines: Floats | None) -> Floats:
+    import numpy as np
+
+    if cosines is None:
+        return np.clip(scores / 8, 0, 1)
+    return (1 / (1 + np.exp(5 - 12 * cosines))).astype(np.float32)
+
+
+def _value_of(scores: Floats | None, place: int, worst: float) -> float | None:
+    if scores is None or scores[place] <= worst:
+        return None
+    return float(scores[place])
+
+
+def _rank_of(scores: Floats | None, place: int, worst: float) -> int | None:
+    if scores is None or scores[place] <= worst:
+        return None
+    return int((scores > scores[place]).sum()) + 1

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from byheart_store import schema
-from byheart_store.candidates import Candidates, find
 from byheart_store.database import Database
 from byheart_store.errors import InvalidInput, ModelUnavailable
-from byheart_store.filters import listed, to_sql
+from byheart_store.evidence import Evidence, gather_evidence
+from byheart_store.filters import to_sql
 from byheart_store.models import ActiveModel
 from byheart_store.passages import Span, count_tokens
 from byheart_store.ranking import Ranking, rank
@@ -20,7 +20,6 @@ from byheart_store.records import (
     Filter,
     Hit,
     LoggedRecall,
-    Memory,
     Mode,
     Recall,
     checked_limit,
@@ -29,17 +28,14 @@ from byheart_store.records import (
     uuid7,
 )
 from byheart_store.rows import memory_of
-from byheart_store.shown import passage_with_words, shown_span
+from byheart_store.shown import shown_span
+from byheart_store.snapshot import Snapshot, Snapshots
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from byheart_store.encoder import Encoder
-
-SMALLEST_POOL = 200
-POOL_PER_HIT = 5
-"""Rows that each leg brings: enough for fusion to see what one leg ranks low."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +59,7 @@ class Recaller:
         """The recaller of one open store."""
         self._database = database
         self._model = model
+        self._snapshots = Snapshots(database)
 
     async def recall(
         self,
@@ -82,9 +79,10 @@ class Recaller:
             checked_query(query), checked_limit(limit), where, mode, max_tokens,
             encoder, column, notice,
         )  # fmt: skip
-        candidates = await self._candidates(question)
-        ranking = rank(candidates, limit, mode)
-        hits = await self._hits(question, candidates, ranking)
+        snapshot = await self._snapshots.current(question.column)
+        evidence = await self._evidence(snapshot, question)
+        ranking = rank(evidence, limit)
+        hits = await self._hits(question, snapshot, evidence, ranking)
         milliseconds = (time.perf_counter() - began) * 1000
         recall = Recall(
             recall_id=uuid7(),
@@ -123,63 +121,40 @@ class Recaller:
             raise self._model.failure
         return encoder
 
-    async def _candidates(self, question: Question) -> Candidates:
+    async def _evidence(self, snapshot: Snapshot, question: Question) -> Evidence:
+        words = None if question.mode == "vector" else question.query
         vector = await _encoded(question)
-        return await find(
-            self._database.memories,
-            None if question.mode == "vector" else question.query,
-            vector,
-            question.column,
-            to_sql(question.where),
-            max(SMALLEST_POOL, POOL_PER_HIT * question.limit),
-        )
+        return await gather_evidence(snapshot, words, vector, to_sql(question.where))
 
     async def _hits(
-        self, question: Question, candidates: Candidates, ranking: Ranking
+        self, question: Question, snapshot: Snapshot, evidence: Evidence, ranking: Ranking
     ) -> tuple[Hit, ...]:
-        memories = await self._winners([candidates.ids[place] for place in ranking.places])
+        winners = [int(evidence.memories[place]) for place in ranking.places]
+        rows = await snapshot.rows(winners)
         hits: list[Hit] = []
         left = question.max_tokens
-        for place in ranking.places:
-            found = memories.get(candidates.ids[place])
-            if found is None:
-                continue  # forgotten since the legs were asked
-            memory, passages = found
-            best = candidates.passages[place]
-            if candidates.cosine[place] != candidates.cosine[place]:
-                best = passage_with_words(memory.text, passages, question.query)
+        for place, winner in zip(ranking.places, winners, strict=True):
+            memory = memory_of(rows[snapshot.ids[winner]])
+            passages = snapshot.spans(winner)
+            best = int(ranking.best_passages[place])
             whole = shown_span(memory.text, passages, best)
             span = _fitting(memory.text, [whole, passages[best]], left)
             if span is None:
                 continue
+            text = memory.text[span.start : span.end]
             if left is not None:
-                left -= count_tokens(memory.text[span.start : span.end])
+                left -= count_tokens(text)
             hits.append(
                 Hit(
                     memory=memory,
-                    text=memory.text[span.start : span.end],
+                    text=text,
                     start=span.start,
                     end=span.end,
                     relevance=float(ranking.relevance[place]),
-                    explanation=ranking.explain(candidates, place),
+                    explanation=ranking.explain(place),
                 )
             )
         return tuple(hits)
-
-    async def _winners(self, ids: Sequence[str]) -> Mapping[str, tuple[Memory, list[Span]]]:
-        """The memories with these ids and the places of their passages."""
-        if not ids:
-            return {}
-        query = self._database.memories.query().where(f"id IN {listed(ids)}")
-        columns = [*schema.MEMORY_COLUMNS, "passage", "start", "end"]
-        rows = await query.select(columns).to_list()
-        rows.sort(key=lambda row: row["passage"])
-        passages: dict[str, list[Span]] = {}
-        for row in rows:
-            passages.setdefault(row["id"], []).append(Span(row["start"], row["end"]))
-        return {
-            row["id"]: (memory_of(row), passages[row["id"]]) for row in rows if row["passage"] == 0
-        }
 
 
 async def _encoded(question: Question) -> NDArray[np.float32] | None:

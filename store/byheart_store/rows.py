@@ -31,8 +31,8 @@ class Draft:
     spans: tuple[Span, ...]
     preceding: str | None
 
-    def embedded_texts(self) -> list[str]:
-        """What the encoder reads, one text per passage."""
+    def searched(self) -> list[str]:
+        """What the encoder reads and the text leg searches, one text per passage."""
         return [said(self.memory.speaker, self.memory.text[s.start : s.end]) for s in self.spans]
 
 
@@ -54,30 +54,28 @@ def digest_of_new(memory: NewMemory) -> str:
 
 def rows_of(drafts: Iterable[Draft]) -> list[dict[str, Any]]:
     """The rows of all passages, draft by draft, without vectors."""
-    return [
-        _row(draft, number, span) for draft in drafts for number, span in enumerate(draft.spans)
-    ]
+    return [row for draft in drafts for row in _rows(draft)]
 
 
-def _row(draft: Draft, number: int, span: Span) -> dict[str, Any]:
+def _rows(draft: Draft) -> list[dict[str, Any]]:
     memory = draft.memory
-    row = {name: getattr(memory, name) for name in schema.MEMORY_COLUMNS}
-    row |= {
-        "passage": number,
-        "start": span.start,
-        "end": span.end,
+    shared = {name: getattr(memory, name) for name in schema.MEMORY_COLUMNS} | {
         "digest": draft.digest,
         "tags": list(memory.tags),
         "metadata": json.dumps(dict(memory.metadata), ensure_ascii=False),
         "metadata_terms": metadata_terms(memory.metadata),
     }
-    if number > 0:
-        return row | {"text": None, "searched": None, "context": None}
-    preceding = draft.preceding
-    return row | {
-        "searched": said(memory.speaker, memory.text),
-        "context": None if preceding is None else preceding[-LONGEST_CONTEXT:],
-    }
+    searched = draft.searched()
+    rows = [
+        shared
+        | {"passage": number, "start": span.start, "end": span.end}
+        | {"text": None, "searched": own, "context": own}
+        for number, (span, own) in enumerate(zip(draft.spans, searched, strict=True))
+    ]
+    rows[0]["text"] = memory.text
+    if draft.preceding is not None:
+        rows[0]["context"] = f"{draft.preceding[-LONGEST_CONTEXT:]}\n{searched[0]}"
+    return rows
 
 
 def to_table(

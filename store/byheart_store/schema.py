@@ -1,9 +1,9 @@
 """How a store lies on disk: three tables, and a description that travels with the first.
 
-`memories` has one row per passage. The row of passage 0 carries the memory's whole text and what
-the text leg searches; further passages of a long memory carry only their place in it. A row has
-one vector column per model; the description says which one is active. Keeping text, vectors and
-description in one table makes every write of a memory one commit, and every switch of models too.
+`memories` has one row per passage: what is searched of it, and its place in the memory's text,
+which the row of passage 0 carries whole. A row has one vector column per model; the description
+says which one is active. Keeping text, vectors and description in one table makes every write of
+a memory one commit, and every switch of models too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from byheart_store.stopwords import ENGLISH
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +24,8 @@ MEMORIES = "memories"
 RECALLS = "recalls"
 LABELS = "labels"
 
-TEXT_COLUMNS = ("searched", "context")
+TEXT_COLUMNS = (SEARCHED, CONTEXT) = ("searched", "context")
+"""A passage with its speaker; the same with the turn that stood before it."""
 ROW_KEY = ["id", "passage"]
 
 DESCRIBED_FIELD = "id"
@@ -119,8 +122,11 @@ async def create_text_indexes(memories: AsyncTable) -> None:
     from lancedb.index import FTS
 
     # icu/split segments Chinese, Japanese and Thai, and finds `foo` in `foo_bar`.
+    config = FTS(base_tokenizer="icu/split", custom_stop_words=ENGLISH)
+    indexed = {column for index in await memories.list_indices() for column in index.columns}
     for column in TEXT_COLUMNS:
-        await memories.create_index(column, config=FTS(base_tokenizer="icu/split"))
+        if column not in indexed:
+            await memories.create_index(column, config=config)
 
 
 def vector_column(model: str, fingerprint: str, dimension: int) -> VectorColumn:
@@ -147,7 +153,7 @@ def memories_schema() -> pa.Schema:
             pa.field("start", pa.int32(), nullable=False),
             pa.field("end", pa.int32(), nullable=False),
             pa.field("text", pa.string()),
-            *(pa.field(column, pa.string()) for column in TEXT_COLUMNS),
+            *(pa.field(column, pa.string(), nullable=False) for column in TEXT_COLUMNS),
             pa.field("digest", pa.string(), nullable=False),
             pa.field("namespace", pa.string(), nullable=False),
             pa.field("session", pa.string()),

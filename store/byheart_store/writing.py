@@ -119,7 +119,7 @@ class Writer:
         """The (passages, d) vectors of each draft; none at all without an encoder."""
         if encoder is None or not plan.drafts:
             return {}
-        texts = {place: draft.embedded_texts() for place, draft in plan.drafts.items()}
+        texts = {place: draft.searched() for place, draft in plan.drafts.items()}
         flat = [text for own in texts.values() for text in own]
         vectors = await asyncio.to_thread(encoder.encode_passages, flat)
         ends = accumulate(len(own) for own in texts.values())

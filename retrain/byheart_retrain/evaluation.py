@@ -1,0 +1,202 @@
+"""Asking a store questions whose answers are known, and what the answers are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from byheart_retrain.benchmarks import Query
+from byheart_retrain.metrics import (
+    METRICS,
+    Interval,
+    auroc,
+    expected_calibration_error,
+    false_positive_rate,
+    intervals,
+    measured,
+)
+from byheart_store import Filter, MemoryStore
+from byheart_store.records import Hit, Mode
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MEMORIES_FOR_SESSIONS = 100
+"""How many memories are recalled to be folded into sessions."""
+
+LEVELS = ("memory", "session")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a store answered to a query: ids in rank order with relevances, and sessions.
+
+    `milliseconds` is the time of the recall that found the memories.
+    """
+
+    query: Query
+    memories: tuple[str, ...]
+    relevances: tuple[float, ...]
+    sessions: tuple[str, ...]
+    gold_sessions: frozenset[str]
+    no_match: bool
+    milliseconds: float
+
+    def ranking(self, level: str) -> tuple[str, ...]:
+        """The ids at this level, best first."""
+        return self.memories if level == "memory" else self.sessions
+
+    def gold(self, level: str) -> frozenset[str]:
+        """The ids that answer the query at this level."""
+        return self.query.gold if level == "memory" else self.gold_sessions
+
+    @property
+    def relevance(self) -> float:
+        """How sure the store is that it has an answer at all."""
+        return max(self.relevances, default=0.0)
+
+
+async def ask(
+    store: MemoryStore,
+    queries: Sequence[Query],
+    *,
+    sessions: Mapping[str, str] | None = None,
+    mode: Mode = "hybrid",
+    limit: int = 10,
+    progress: Callable[[int], None] | None = None,
+) -> list[Answer]:
+    """Ask every query in its namespace; `sessions` maps the gold memories to their sessions.
+
+    The first recall brings `limit` memories; with `sessions`, a second one brings enough to fold
+    into sessions.
+    """
+    answers = []
+    for query in queries:
+        answers.append(await _answer(store, query, sessions, mode, limit))
+        if progress is not None:
+            progress(1)
+    return answers
+
+
+async def _answer(
+    store: MemoryStore, query: Query, sessions: Mapping[str, str] | None, mode: Mode, limit: int
+) -> Answer:
+    where = Filter(namespaces=(query.namespace,) if query.namespace else ())
+    recall = await store.recall(query.text, limit=limit, where=where, mode=mode, log=False)
+    found: tuple[str, ...] = ()
+    if sessions is not None:
+        wide = await store.recall(
+            query.text, limit=MEMORIES_FOR_SESSIONS, where=where, mode=mode, log=False
+        )
+        found = folded(wide.hits)
+    return Answer(
+        query=query,
+        memories=tuple(hit.id for hit in recall.hits),
+        relevances=tuple(hit.relevance for hit in recall.hits),
+        sessions=found,
+        gold_sessions=_gold_sessions(query, sessions or {}),
+        no_match=recall.no_match,
+        milliseconds=recall.milliseconds,
+    )
+
+
+def folded(hits: Iterable[Hit]) -> tuple[str, ...]:
+    """The hits' sessions, each at the rank of its first hit; a memory without one is its own."""
+    return tuple(dict.fromkeys(hit.memory.session or hit.id for hit in hits))
+
+
+def _gold_sessions(query: Query, sessions: Mapping[str, str]) -> frozenset[str]:
+    if query.gold_sessions is not None:
+        return query.gold_sessions
+    return frozenset(sessions.get(memory, memory) for memory in query.gold)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The metrics of one level: (n, metrics) values per query, and their means with intervals."""
+
+    values: NDArray[np.float64]
+    means: Mapping[str, Interval]
+
+    def as_dict(self) -> dict[str, dict[str, float]]:
+        """Mean, low and high by metric."""
+        return {name: interval.as_dict() for name, interval in self.means.items()}
+
+
+def scored(answers: Sequence[Answer], level: str) -> Scores:
+    """The metrics at one level over the answers whose query has gold there."""
+    judged = [answer for answer in answers if answer.gold(level)]
+    rankings = [answer.ranking(level) for answer in judged]
+    values = measured(rankings, [answer.gold(level) for answer in judged])
+    return Scores(values, dict(zip(METRICS, intervals(values), strict=True)))
+
+
+def compared(ours: Sequence[Answer], theirs: Mapping[str, Sequence[str]]) -> dict[str, Interval]:
+    """Paired differences, ours minus theirs, at memory level; a query they lack counts as empty."""
+    judged = [answer for answer in ours if answer.query.gold]
+    golds = [answer.query.gold for answer in judged]
+    mine = measured([answer.memories for answer in judged], golds)
+    other = measured([theirs.get(answer.query.id, ()) for answer in judged], golds)
+    return dict(zip(METRICS, intervals(mine - other), strict=True))
+
+
+def report(answers: Sequence[Answer], levels: Sequence[str] = LEVELS) -> dict[str, Any]:
+    """The published figures: means with 95% intervals by level and type, latency, abstention."""
+    types = sorted({answer.query.type for answer in answers if answer.query.type})
+    result: dict[str, Any] = {level: scored(answers, level).as_dict() for level in levels}
+    result["by_type"] = {
+        name: _of_type([a for a in answers if a.query.type == name], levels) for name in types
+    }
+    result["latency_ms"] = _latency([answer.milliseconds for answer in answers])
+    result["queries"] = len(answers)
+    unanswerable = [answer for answer in answers if not _answerable(answer)]
+    if unanswerable:
+        result["false_positives"] = _false_positives(unanswerable)
+        if len(unanswerable) < len(answers):
+            result["relevance"] = _relevance(answers)
+    return result
+
+
+def _of_type(answers: Sequence[Answer], levels: Sequence[str]) -> dict[str, Any]:
+    judged = [answer for answer in answers if _answerable(answer)]
+    if not judged:
+        return {"queries": len(answers)}
+    return {level: scored(judged, level).as_dict() for level in levels} | {"queries": len(answers)}
+
+
+def _answerable(answer: Answer) -> bool:
+    return bool(answer.query.gold or answer.gold_sessions)
+
+
+def _latency(milliseconds: Sequence[float]) -> dict[str, float]:
+    import numpy as np
+
+    middle, slowest = np.percentile(milliseconds, [50, 99]) if milliseconds else (0.0, 0.0)
+    return {"p50": float(middle), "p99": float(slowest)}
+
+
+def _false_positives(unanswerable: Sequence[Answer]) -> dict[str, Any]:
+    import numpy as np
+
+    answered = np.array([[float(not answer.no_match)] for answer in unanswerable])
+    return {"queries": len(unanswerable), "rate": intervals(answered)[0].as_dict()}
+
+
+def _relevance(answers: Sequence[Answer]) -> dict[str, float]:
+    """How well relevance tells answerable queries from others, and how honest it is of hits."""
+    import numpy as np
+
+    answerable = np.array([answer.relevance for answer in answers if _answerable(answer)])
+    others = np.array([answer.relevance for answer in answers if not _answerable(answer)])
+    said = np.array([relevance for answer in answers for relevance in answer.relevances])
+    right = np.array(
+        [float(memory in answer.query.gold) for answer in answers for memory in answer.memories]
+    )
+    return {
+        "auroc": auroc(answerable, others),
+        "fpr@95": false_positive_rate(answerable, others),
+        "ece": expected_calibration_error(said, right),
+        "missed": float(np.mean([a.no_match for a in answers if _answerable(a)])),
+    }

@@ -1,0 +1,84 @@
+"""What each leg says of every memory that a filter admits."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from byheart_store.schema import CONTEXT, SEARCHED
+from byheart_store.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float32]
+    Integers: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """n admitted memories with their r passages, in the order of the snapshot.
+
+    `memories` (n,) are their places in the snapshot, `first` (n + 1,) where the passages of each
+    begin, `rows` (r,) the passages' places in the snapshot. `text` and `context` (r,) are BM25
+    scores, 0 where no word was found. `cosines` (r,) are NaN where a passage has no vector, and
+    None where vectors were not asked.
+    """
+
+    memories: Integers
+    first: Integers
+    rows: Integers
+    text: Floats | None
+    context: Floats | None
+    cosines: Floats | None
+
+    def __len__(self) -> int:
+        return len(self.memories)
+
+
+async def gather_evidence(
+    snapshot: Snapshot, words: str | None, vector: Floats | None, predicate: str
+) -> Evidence:
+    """Ask the legs that are given something to look for, all at once."""
+    admitted, text, context = await asyncio.gather(
+        snapshot.admitted(predicate),
+        _words(snapshot, words, SEARCHED, predicate),
+        _words(snapshot, words, CONTEXT, predicate),
+    )
+    memories, first, rows = _admitted_rows(snapshot, admitted)
+    return Evidence(
+        memories=memories,
+        first=first,
+        rows=rows,
+        text=None if text is None else text[rows],
+        context=None if context is None else context[rows],
+        cosines=_cosines(snapshot, rows, vector),
+    )
+
+
+async def _words(
+    snapshot: Snapshot, words: str | None, column: str, predicate: str
+) -> Floats | None:
+    return None if words is None else await snapshot.words(words, column, predicate)
+
+
+def _admitted_rows(
+    snapshot: Snapshot, admitted: NDArray[np.bool_]
+) -> tuple[Integers, Integers, Integers]:
+    import numpy as np
+
+    memories = np.flatnonzero(admitted)
+    counts = np.diff(snapshot.first)
+    first = np.concatenate([[0], np.cumsum(counts[memories])])
+    return memories, first, np.flatnonzero(np.repeat(admitted, counts))
+
+
+def _cosines(snapshot: Snapshot, rows: Integers, vector: Floats | None) -> Floats | None:
+    import numpy as np
+
+    if vector is None or snapshot.column is None:
+        return None
+    cosines = snapshot.vectors[rows] @ vector
+    return np.where(snapshot.embedded[rows], cosines, np.float32(np.nan))

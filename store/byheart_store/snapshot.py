@@ -1,0 +1,184 @@
+"""One version of the memories, held ready for ranking: who stands where, and every vector.
+
+Brute force over vectors in memory answers faster than any query of the table until there are
+very many. The words are searched by LanceDB, on the very same version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from byheart_store import schema
+from byheart_store.database import Database
+from byheart_store.filters import listed
+from byheart_store.passages import Span
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from lancedb.table import AsyncTable
+    from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float32]
+    Integers: TypeAlias = NDArray[np.int64]
+    Booleans: TypeAlias = NDArray[np.bool_]
+
+_ORDER = ("namespace", "session", "turn", "created", "id", "passage")
+_COLUMNS = [*_ORDER, "start", "end"]
+_MOST_MASKS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """m memories with r passages, sorted by namespace, session and turn, passages in order.
+
+    `first` (m + 1,) tells where each memory's passages begin. `previous` (m,) is the place of the
+    turn before in the same session, -1 where there is none. `vectors` (r, d) holds unit rows,
+    zeros where `embedded` (r,) is false; without a vector column d is 0. `places` (r,) are those of
+    the passages in the order of `sorted_row_ids`.
+    """
+
+    table: AsyncTable
+    version: int
+    column: str | None
+    ids: Sequence[str]
+    first: Integers
+    previous: Integers
+    starts: Integers
+    ends: Integers
+    vectors: Floats
+    embedded: Booleans
+    sorted_row_ids: Integers
+    places: Integers
+    _masks: dict[str, Booleans] = field(default_factory=dict)
+
+    async def admitted(self, predicate: str) -> Booleans:
+        """(m,) which memories a SQL predicate admits; remembered for the next query."""
+        import numpy as np
+
+        if predicate not in self._masks:
+            query = self.table.query().where(f"passage = 0 AND ({predicate})").with_row_id()
+            rows = await query.select(["passage"]).to_arrow()
+            mask = np.zeros(len(self.starts), bool)
+            mask[self._places_of(rows)] = True
+            if len(self._masks) >= _MOST_MASKS:
+                self._masks.clear()
+            self._masks[predicate] = mask[self.first[:-1]]
+        return self._masks[predicate]
+
+    async def words(self, query: str, searched: str, predicate: str) -> Floats:
+        """(r,) BM25 scores of the query in one text column, 0 where no word is found."""
+        import numpy as np
+        from lancedb.query import MatchQuery
+
+        scores = np.zeros(len(self.starts), np.float32)
+        if not len(scores):
+            return scores
+        search = self.table.query().nearest_to_text(MatchQuery(query, searched)).where(predicate)
+        rows = await search.select(["_rowid", "_score"]).limit(len(scores)).to_arrow()
+        scores[self._places_of(rows)] = rows.column("_score").to_numpy()
+        return scores
+
+    def spans(self, memory: int) -> list[Span]:
+        """The passages of the memory at this place."""
+        low, high = self.first[memory], self.first[memory + 1]
+        pairs = zip(self.starts[low:high].tolist(), self.ends[low:high].tolist(), strict=True)
+        return [Span(start, end) for start, end in pairs]
+
+    async def rows(self, memories: Sequence[int]) -> Mapping[str, Mapping[str, Any]]:
+        """The first rows of the memories at these places, by id."""
+        if not memories:
+            return {}
+        names = listed(self.ids[memory] for memory in memories)
+        query = self.table.query().where(f"passage = 0 AND id IN {names}")
+        found = await query.select(list(schema.MEMORY_COLUMNS)).to_list()
+        return {row["id"]: row for row in found}
+
+    def _places_of(self, rows: pa.Table) -> Integers:
+        import numpy as np
+
+        found = np.searchsorted(self.sorted_row_ids, rows.column("_rowid").to_numpy())
+        return self.places[found]
+
+
+class Snapshots:
+    """Keeps the snapshot of the latest version, for all recalls until the next commit."""
+
+    def __init__(self, database: Database) -> None:
+        """The snapshots of one open database."""
+        self._database = database
+        self._latest: Snapshot | None = None
+        self._taking = asyncio.Lock()
+
+    async def current(self, column: str | None) -> Snapshot:
+        """The memories as of the latest commit of any process, with the vectors of a column."""
+        async with self._taking:
+            version = await self._database.memories.version()
+            latest = self._latest
+            if latest is None or (latest.version, latest.column) != (version, column):
+                table = await self._database.memories_at(version)
+                latest = self._latest = await take_snapshot(table, version, column)
+            return latest
+
+
+async def take_snapshot(table: AsyncTable, version: int, column: str | None) -> Snapshot:
+    """Read the version of the memories that `table` stays at."""
+    columns = _COLUMNS if column is None else [*_COLUMNS, column]
+    rows = await table.query().with_row_id().select(columns).to_arrow()
+    return await asyncio.to_thread(_arranged, table, version, column, rows)
+
+
+def _arranged(table: AsyncTable, version: int, column: str | None, rows: pa.Table) -> Snapshot:
+    import numpy as np
+    import pyarrow.compute as pc
+
+    order = pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in _ORDER])
+    keys = rows.select([*_COLUMNS, "_rowid"]).take(order)
+    vectors, embedded = _vectors(rows, column, order.to_numpy())
+    firsts = np.flatnonzero(keys.column("passage").to_numpy() == 0)
+    heads = keys.take(firsts)
+    row_ids = keys.column("_rowid").to_numpy()
+    by_row_id = np.argsort(row_ids)
+    return Snapshot(
+        table=table,
+        version=version,
+        column=column,
+        ids=heads.column("id").to_pylist(),
+        first=np.append(firsts, len(row_ids)),
+        previous=_previous(heads),
+        starts=keys.column("start").to_numpy(),
+        ends=keys.column("end").to_numpy(),
+        vectors=vectors,
+        embedded=embedded,
+        sorted_row_ids=row_ids[by_row_id],
+        places=by_row_id,
+    )
+
+
+def _previous(heads: pa.Table) -> Integers:
+    import numpy as np
+    import pyarrow.compute as pc
+
+    previous = np.arange(-1, len(heads) - 1, dtype=np.int64)
+    for name in ("namespace", "session"):
+        column = heads.column(name)
+        same = pc.fill_null(pc.equal(column.slice(1), column.slice(0, len(column) - 1)), False)
+        previous[1:][~same.to_numpy()] = -1
+    return previous
+
+
+def _vectors(rows: pa.Table, column: str | None, order: Integers) -> tuple[Floats, Booleans]:
+    """(r, d) vectors in the given order, zeros where a row has none, and (r,) which have one."""
+    import numpy as np
+
+    if column is None:
+        return np.zeros((len(rows), 0), np.float32), np.zeros(len(rows), bool)
+    values = rows.column(column).combine_chunks()
+    present = values.is_valid().to_numpy(zero_copy_only=False)
+    dimension = values.type.list_size
+    vectors = np.zeros((len(values), dimension), np.float32)
+    vectors[present] = values.drop_null().flatten().to_numpy().reshape(-1, dimension)
+    return vectors[order], present[order]
