@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from byheart_store import migrations, schema
-from byheart_store.errors import StoreBusy, StoreUnavailable
+from byheart_store.errors import ByHeartError, StoreUnavailable
 from byheart_store.lock import WriteLock, shielded
 from byheart_store.schema import Description
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+_PLACE_IN_ENGINE = re.compile(r", \S+\.rs:\d+:\d+$")
 
 COMMITS_BETWEEN_COMPACTIONS = 64
 """Each commit adds a fragment, and each fragment slows every query down."""
@@ -68,10 +71,10 @@ class Database:
         """Wait for running compactions."""
         if self._compactions:
             await asyncio.wait(self._compactions)
-        self._connection.close()
+        self._connection.close()  # type: ignore[no-untyped-call]
 
     async def _open_tables(self) -> None:
-        with _storage_errors(self.location):
+        with storage_errors(self.location):
             names = set((await self._connection.list_tables()).tables)
             if not {schema.MEMORIES, schema.RECALLS, schema.LABELS} <= names:
                 await self.write(self._create_tables)
@@ -139,7 +142,7 @@ class Database:
         return await shielded(self._locked(change))
 
     async def _locked(self, change: Callable[[], Awaitable[T]]) -> T:
-        with _storage_errors(self.location):
+        with storage_errors(self.location):
             async with self._lock.held():
                 return await change()
 
@@ -165,21 +168,22 @@ class Database:
         self._committed(table)
 
     def _committed(self, table: AsyncTable) -> None:
-        # The first commit counts as due, so that a thousand short-lived processes compact as well.
+        # The first commit looks too, so that a thousand short-lived processes compact as well;
+        # later ones know of so many versions, even where deletes have left few fragments.
         if self._commits[table.name] % COMMITS_BETWEEN_COMPACTIONS == 0:
-            task = asyncio.create_task(self._compact_fragmented(table))
+            overdue = self._commits[table.name] > 0
+            task = asyncio.create_task(self._compact_fragmented(table, overdue=overdue))
             self._compactions.add(task)
             task.add_done_callback(self._compactions.discard)
         self._commits[table.name] += 1
 
-    async def _compact_fragmented(self, table: AsyncTable) -> None:
-        stats: Any = await table.stats()  # a dict, whatever its annotation says
-        if stats["fragment_stats"]["num_fragments"] < COMMITS_BETWEEN_COMPACTIONS:
-            return
+    async def _compact_fragmented(self, table: AsyncTable, *, overdue: bool) -> None:
         try:
-            await self.compact(table)
-        except StoreBusy as busy:
-            logger.info("compaction of %s is put off: %s", table.name, busy)
+            with storage_errors(self.location):
+                if overdue or await _fragments(table) >= COMMITS_BETWEEN_COMPACTIONS:
+                    await self.compact(table)
+        except ByHeartError as error:
+            logger.info("compaction of %s is put off: %s", table.name, error)
 
     async def compact(self, table: AsyncTable) -> None:
         """Merge fragments, bring indexes up to date and drop old versions, under the lock."""
@@ -211,13 +215,20 @@ def _usable_home(home: Path) -> Path:
     return home
 
 
+async def _fragments(table: AsyncTable) -> int:
+    stats: Any = await table.stats()  # a dict, whatever its annotation says
+    count: int = stats["fragment_stats"]["num_fragments"]
+    return count
+
+
 @contextmanager
-def _storage_errors(location: str) -> Iterator[None]:
+def storage_errors(location: str) -> Iterator[None]:
     """Turn what the disk or the engine says of a failed access into one clear line."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = _PLACE_IN_ENGINE.sub("", reason)[:300]
         raise StoreUnavailable(
             f"the store at {location} can't be used: {reason}; "
             "check the folder's permissions and the free space, or choose another --home"

@@ -105,6 +105,15 @@ def read_jsonl(path: Path) -> Iterator[NewMemory]:
     return _read(path, _from_export)
 
 
+def json_objects(path: Path) -> Iterator[Row]:
+    """The JSON objects of a file, one a line, compressed or not.
+
+    Raises:
+        InvalidInput: the path or a line can't be read; the message says which and why.
+    """
+    return (row for _, row in _rows(path))
+
+
 async def write_jsonl(memories: AsyncIterable[Memory], write: Callable[[bytes], object]) -> int:
     """Write one JSON object a line, in UTF-8, and return how many."""
     count = 0
@@ -201,18 +210,28 @@ def _corpus(path: Path) -> Path:
 
 
 def _read(path: Path, parse: Callable[[Row], NewMemory]) -> Iterator[NewMemory]:
-    for number, line in _lines(path):
+    for place, row in _rows(path):
         try:
-            yield parse(_row(line))
+            yield parse(row)
         except InvalidInput as error:
-            raise InvalidInput(f"{_name(path)}:{number}: {error}") from None
+            raise InvalidInput(f"{place}: {error}") from None
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """Each JSON object of a file, and the file and line where it stands."""
+    for number, line in _lines(path):
+        place = f"{_name(path)}:{number}"
+        try:
+            yield place, _row(line)
+        except InvalidInput as error:
+            raise InvalidInput(f"{place}: {error}") from None
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     number = 0
     try:
-        with _opened(path) as stream:
-            while line := stream.readline(LONGEST_LINE + 1):
+        with _opened(path) as read_line:
+            while line := read_line(LONGEST_LINE + 1):
                 number += 1
                 if len(line) > LONGEST_LINE:
                     raise InvalidInput(
@@ -228,13 +247,13 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path) -> Iterator[Callable[[int], bytes]]:
     with _raw(path) as raw:
         if raw.peek(2)[:2] != b"\x1f\x8b":
-            yield raw
+            yield raw.readline
             return
         with gzip.open(raw) as stream:
-            yield stream
+            yield stream.readline
 
 
 @contextmanager
@@ -302,13 +321,10 @@ def _from_export(row: Row) -> NewMemory:
 
 
 def _memory(row: Row, metadata: Row) -> NewMemory:
+    fields: dict[str, Any] = {name: _short(row, name) for name in _NAMES}
+    fields |= {name: _time(row, name) for name in _TIMES}
     return NewMemory(
-        text=row["text"],
-        turn=_turn(row),
-        tags=_tags(row),
-        metadata=metadata,
-        **{name: _short(row, name) for name in _NAMES},
-        **{name: _time(row, name) for name in _TIMES},
+        text=row["text"], turn=_turn(row), tags=_tags(row), metadata=metadata, **fields
     )
 
 

@@ -71,4 +71,6 @@ async def shielded(write: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # the caller is gone; asyncio would complain that nobody has seen it
         raise

@@ -49,7 +49,7 @@ def standard_scores(scores: Floats) -> Floats:
     """(n,) scores -> (n,) with mean 0 and deviation 1; all zeros where they are all the same."""
     import numpy as np
 
-    deviation = scores.std()
+    deviation = scores.std() if len(scores) else 0.0
     if deviation < 1e-9:
         return np.zeros_like(scores)
     standard: Floats = (scores - scores.mean()) / deviation

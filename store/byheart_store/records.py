@@ -18,6 +18,7 @@ LONGEST_QUERY = 10_000
 LONGEST_METADATA = 100_000
 MOST_TAGS = 100
 MOST_HITS = 1_000
+LAST_TURN = 2**31 - 1
 
 DEFAULT_NAMESPACE = "default"
 DEFAULT_LIMIT = 8
@@ -85,10 +86,14 @@ class NewMemory:
         set_field(self, "text", _checked_text(self.text))
         for name in ("namespace", "session", "speaker", "source", "replaces", "replaced_by", "id"):
             set_field(self, name, checked_name(getattr(self, name), name))
+        for name in ("at", "created", "replaced_at"):
+            set_field(self, name, checked_time(getattr(self, name), name))
         set_field(self, "tags", checked_tags(self.tags))
         set_field(self, "metadata", checked_metadata(self.metadata))
-        if self.turn is not None and not 0 <= self.turn < 2**31:
-            raise InvalidInput(f"turn: {self.turn} must be a whole number from 0 to 2147483647")
+        if self.turn is not None and not 0 <= self.turn <= LAST_TURN:
+            raise InvalidInput(f"turn: {self.turn} must be a whole number from 0 to {LAST_TURN}")
+        if self.id is not None and self.id == self.replaces:
+            raise InvalidInput(f"replaces: {self.id!r} can't replace itself; give it a new id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +169,8 @@ class Filter:
         set_field(self, "namespaces", names)
         for name in ("session", "speaker", "source"):
             set_field(self, name, checked_name(getattr(self, name), name))
+        for name in ("after", "before", "as_of"):
+            set_field(self, name, checked_time(getattr(self, name), name))
         set_field(self, "tags", checked_tags(self.tags))
         set_field(self, "metadata", checked_metadata(self.metadata))
 
@@ -386,6 +393,11 @@ def checked_name(value: str | None, name: str) -> str | None:
     if len(value) > LONGEST_NAME:
         raise InvalidInput(f"{name}: has {len(value):,} characters, at most {LONGEST_NAME}")
     return value
+
+
+def checked_time(value: datetime | None, name: str) -> datetime | None:
+    """The moment in UTC, or None; a moment without a zone is UTC, whatever the machine's zone."""
+    return None if value is None else parse_time(value, name)
 
 
 def checked_tags(tags: Sequence[str]) -> tuple[str, ...]:

@@ -94,8 +94,10 @@ class Description:
 
     @classmethod
     def from_json(cls, text: str) -> Description:
-        """Read what `to_json` wrote; keys that a newer minor version added are passed over."""
+        """Read what `to_json` wrote; of a newer format only its number."""
         values: dict[str, Any] = json.loads(text)
+        if values["format"] > FORMAT:
+            return cls(format=values["format"])
         names = VectorColumn.__slots__
         columns = tuple(
             VectorColumn(**{name: column[name] for name in names}) for column in values["columns"]

@@ -77,7 +77,8 @@ class Snapshot:
         scores = np.zeros(len(self.starts), np.float32)
         if not len(scores):
             return scores
-        search = self.table.query().nearest_to_text(MatchQuery(query, searched)).where(predicate)
+        match = MatchQuery(query, searched)  # type: ignore[call-arg]  # its defaults are hidden
+        search = self.table.query().nearest_to_text(match).where(predicate)
         rows = await search.select(["_rowid", "_score"]).limit(len(scores)).to_arrow()
         scores[self._places_of(rows)] = rows.column("_score").to_numpy()
         return scores
@@ -101,7 +102,8 @@ class Snapshot:
         import numpy as np
 
         found = np.searchsorted(self.sorted_row_ids, rows.column("_rowid").to_numpy())
-        return self.places[found]
+        places: Integers = self.places[found]
+        return places
 
 
 class Snapshots:

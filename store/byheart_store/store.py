@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from byheart_store import schema
-from byheart_store.database import Database
+from byheart_store.database import Database, storage_errors
 from byheart_store.errors import ByHeartError, InvalidInput, UnknownMemory
 from byheart_store.filters import listed, quoted, to_sql
 from byheart_store.journal import Journal
@@ -39,6 +41,22 @@ from byheart_store.writing import Writer
 ADMIT_ALL = Filter()
 WITH_REPLACED = Filter(include_replaced=True)
 IDS_PER_DELETE = 1_000
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _told_clearly(
+    method: Callable[Concatenate[MemoryStore, P], Awaitable[T]],
+) -> Callable[Concatenate[MemoryStore, P], Coroutine[Any, Any, T]]:
+    """What the disk or the engine says of a failed access becomes a `StoreUnavailable`."""
+
+    @wraps(method)
+    async def access(store: MemoryStore, /, *args: P.args, **named: P.kwargs) -> T:
+        with storage_errors(store.location):
+            return await method(store, *args, **named)
+
+    return access
 
 
 class MemoryStore:
@@ -111,6 +129,11 @@ class MemoryStore:
         """How far the loading of the model has come."""
         return self._model.state
 
+    @property
+    def model_problem(self) -> str | None:
+        """Why the model can't be had, and what to do next; None while nothing is wrong."""
+        return str(self._model.failure) if self._model.failure else None
+
     def load_model(self) -> None:
         """Begin to load the model, and then to embed what was stored without it."""
         if self._filling is None or self._filling.done():
@@ -125,6 +148,7 @@ class MemoryStore:
         except ByHeartError:
             return  # recall says why, with what to do next
 
+    @_told_clearly
     async def model_ready(self) -> None:
         """Wait for the model.
 
@@ -146,6 +170,7 @@ class MemoryStore:
         """
         return (await self.remember_many([memory]))[0]
 
+    @_told_clearly
     async def remember_many(
         self, memories: Sequence[NewMemory], progress: Callable[[int], None] | None = None
     ) -> list[Receipt]:
@@ -156,6 +181,7 @@ class MemoryStore:
         """
         return await self._writer.remember_many(memories, progress)
 
+    @_told_clearly
     async def recall(
         self,
         query: str,
@@ -185,6 +211,7 @@ class MemoryStore:
             self._journal.record(logged)
         return recall
 
+    @_told_clearly
     async def feedback(
         self,
         recall_id: str,
@@ -200,6 +227,7 @@ class MemoryStore:
         """
         return await self._journal.feedback(recall_id, useful, not_useful, source)
 
+    @_told_clearly
     async def forget(
         self, ids: Sequence[str] = (), *, where: Filter | None = None, dry_run: bool = False
     ) -> Forgotten:
@@ -232,6 +260,7 @@ class MemoryStore:
         query = self._database.memories.query().where(f"passage = 0 AND ({predicate})")
         return [row["id"] for row in await query.select(["id"]).to_list()]
 
+    @_told_clearly
     async def reindex(
         self, model: str | None = None, progress: Progress | None = None
     ) -> Reindexed:
@@ -260,9 +289,9 @@ class MemoryStore:
         """All memories that the filter admits, by namespace, session, turn and creation."""
         order = ["namespace", "session", "turn", "created", "id"]
         query = self._database.memories.query().where(f"passage = 0 AND ({to_sql(where)})")
-        keys = (await query.select(order).to_arrow()).sort_by(
-            [(name, "ascending") for name in order]
-        )
+        with storage_errors(self.location):
+            keys = await query.select(order).to_arrow()
+        keys = keys.sort_by([(name, "ascending") for name in order])
         ids = keys.column("id").to_pylist()
         for start in range(0, len(ids), IDS_PER_DELETE):
             page = ids[start : start + IDS_PER_DELETE]
@@ -271,18 +300,22 @@ class MemoryStore:
                 if name in found:
                     yield found[name]
 
+    @_told_clearly
     async def _read(self, predicate: str) -> list[Memory]:
         query = self._database.memories.query().where(f"passage = 0 AND ({predicate})")
         return [memory_of(row) for row in await query.select(list(schema.MEMORY_COLUMNS)).to_list()]
 
+    @_told_clearly
     async def logged_recalls(self) -> list[LoggedRecall]:
         """The recall log, oldest first."""
         return await self._journal.recalls()
 
+    @_told_clearly
     async def labels(self) -> list[Label]:
         """The latest judgement of each query and memory, oldest first."""
         return await self._journal.labels()
 
+    @_told_clearly
     async def stats(self) -> StoreStats:
         """The size and state of the store."""
         memories = self._database.memories

@@ -14,7 +14,15 @@ from byheart_store.errors import InvalidInput, ModelUnavailable, UnknownMemory
 from byheart_store.filters import listed, quoted
 from byheart_store.models import ActiveModel
 from byheart_store.passages import Span, split_passages
-from byheart_store.records import DEFAULT_NAMESPACE, Memory, NewMemory, Receipt, now, uuid7
+from byheart_store.records import (
+    DEFAULT_NAMESPACE,
+    LAST_TURN,
+    Memory,
+    NewMemory,
+    Receipt,
+    now,
+    uuid7,
+)
 from byheart_store.rows import Draft, digest_of, digest_of_new, rows_of, said, to_table
 from byheart_store.schema import MEMORY_COLUMNS, ROW_KEY, VectorColumn, memories_schema
 
@@ -31,6 +39,8 @@ LONGEST_WAIT_FOR_MODEL = 10.0
 
 MEMORIES_PER_COMMIT = 256
 """Large enough to fill the encoder's batches, small enough to let other writers in between."""
+
+TARGET_COLUMNS = ["id", "namespace", "replaced_by"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,16 +180,19 @@ class Writer:
         targets = await self._targets(batch)
         receipts = _duplicates(batch, await self._stored(batch), targets)
         fresh = {place: new for place, new in enumerate(batch) if place not in receipts}
-        _check_replaceable(fresh.values(), targets)
         ends = await self._session_ends(fresh.values())
         drafts: dict[int, Draft] = {}
+        successors: dict[str, Memory] = {}
         for place, new in fresh.items():
             first = _repeated(new, drafts.values())
             if first is None:
+                _check_replaceable(new, targets)
                 drafts[place] = _draft(new, spans[place], ends)
+                _succeed(drafts[place].memory, targets, successors)
             else:
                 receipts[place] = Receipt(first.memory.id, "duplicate")
-        superseded = await self._superseded(drafts.values(), targets, column)
+        drafts = {place: _superseded_draft(draft, successors) for place, draft in drafts.items()}
+        superseded = await self._superseded(successors, column)
         return Plan(version, column, receipts, drafts, superseded)
 
     async def _stored(self, batch: Sequence[NewMemory]) -> list[dict[str, Any]]:
@@ -196,7 +209,7 @@ class Writer:
         wanted = {new.replaces for new in batch if new.replaces is not None}
         if not wanted:
             return {}
-        rows = await self._rows(f"id IN {listed(wanted)}", ["id", "namespace", "replaced_by"])
+        rows = await self._rows(f"id IN {listed(wanted)}", TARGET_COLUMNS)
         return {row["id"]: row for row in rows}
 
     async def _rows(self, predicate: str, columns: list[str]) -> list[dict[str, Any]]:
@@ -220,28 +233,15 @@ class Writer:
         return SessionEnd(rows[0]["turn"], rows[0]["searched"]) if rows else None
 
     async def _superseded(
-        self,
-        drafts: Iterable[Draft],
-        targets: Mapping[str, Mapping[str, Any]],
-        column: VectorColumn | None,
+        self, successors: Mapping[str, Memory], column: VectorColumn | None
     ) -> list[dict[str, Any]]:
-        """All rows of the replaced memories, marked with what replaces them and when."""
-        current = {name for name, row in targets.items() if row["replaced_by"] is None}
-        successors = {
-            draft.memory.replaces: draft.memory
-            for draft in drafts
-            if draft.memory.replaces is not None and draft.memory.replaces in current
-        }
+        """All stored rows of the replaced memories, marked with what replaces them and when."""
         if not successors:
             return []
         names = memories_schema().names + ([column.column] if column else [])
         query = self._database.memories.query().where(f"id IN {listed(successors)}")
         rows = await query.select(names).to_list()
-        marks = {
-            replaced: {"replaced_by": successor.id, "replaced_at": successor.created}
-            for replaced, successor in successors.items()
-        }
-        return [row | marks[row["id"]] for row in rows]
+        return [row | _mark(successors[row["id"]]) for row in rows]
 
 
 def _duplicates(
@@ -287,16 +287,11 @@ def _check_same(memory_id: str, stored: str, given: str) -> None:
         )
 
 
-def _check_replaceable(
-    fresh: Iterable[NewMemory], targets: Mapping[str, Mapping[str, Any]]
-) -> None:
+def _check_replaceable(new: NewMemory, targets: Mapping[str, Mapping[str, Any]]) -> None:
     # What an import brings with its own id tells history as it was; its targets may be gone.
-    for new in fresh:
-        if new.replaces is not None and new.id is None:
-            _check_target(new, targets.get(new.replaces))
-
-
-def _check_target(new: NewMemory, target: Mapping[str, Any] | None) -> None:
+    if new.replaces is None or new.id is not None:
+        return
+    target = targets.get(new.replaces)
     if target is None:
         raise UnknownMemory(
             f"replaces: no memory has the id {new.replaces!r}; take the id from a recall"
@@ -313,6 +308,28 @@ def _check_target(new: NewMemory, target: Mapping[str, Any] | None) -> None:
         )
 
 
+def _succeed(
+    memory: Memory, targets: dict[str, dict[str, Any]], successors: dict[str, Memory]
+) -> None:
+    """Put a draft in the place of its target; what follows in the batch may replace the draft."""
+    target = targets.get(memory.replaces or "")
+    if target is not None and target["replaced_by"] is None:
+        target["replaced_by"] = memory.id
+        successors[target["id"]] = memory
+    targets[memory.id] = {name: getattr(memory, name) for name in TARGET_COLUMNS}
+
+
+def _superseded_draft(draft: Draft, successors: Mapping[str, Memory]) -> Draft:
+    successor = successors.get(draft.memory.id)
+    if successor is None:
+        return draft
+    return replace(draft, memory=replace(draft.memory, **_mark(successor)))
+
+
+def _mark(successor: Memory) -> dict[str, Any]:
+    return {"replaced_by": successor.id, "replaced_at": successor.created}
+
+
 def _draft(new: NewMemory, spans: Sequence[Span], ends: dict[tuple[str, str], SessionEnd]) -> Draft:
     """Identify a memory and put it at the end of its session, which moves on to it."""
     namespace = new.namespace or DEFAULT_NAMESPACE
@@ -320,7 +337,7 @@ def _draft(new: NewMemory, spans: Sequence[Span], ends: dict[tuple[str, str], Se
     end = ends.get(key) if new.session else None
     turn = new.turn
     if turn is None and new.session:
-        turn = end.turn + 1 if end else 0
+        turn = min(end.turn + 1, LAST_TURN) if end else 0
     values = {name: getattr(new, name) for name in MEMORY_COLUMNS}
     memory = Memory(
         **values

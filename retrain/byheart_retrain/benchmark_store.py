@@ -1,0 +1,51 @@
+"""A store that holds a benchmark's memories, kept between runs."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from byheart_store import MemoryStore, NewMemory
+from byheart_store.encoder import load_encoder
+from byheart_store.records import iso
+from byheart_store.schema import FORMAT
+
+_IMPORTED_AT_ONCE = 512
+
+
+async def open_benchmark_store(
+    memories: list[NewMemory],
+    model: str | None,
+    cache: Path,
+    progress: Callable[[int], None] | None = None,
+) -> MemoryStore:
+    """A store of exactly these memories, embedded by the model; filled only the first time.
+
+    It lies under `cache` in a folder named by the content, the model and the store's format.
+
+    Raises:
+        ModelUnavailable: the model can't be found, fetched or loaded.
+    """
+    encoder = await asyncio.to_thread(load_encoder, model, cache_dir=cache / "models")
+    folder = cache / f"{content_key(memories)}-{encoder.fingerprint}"
+    store = await MemoryStore.open(folder, model=model, log_recalls=False)
+    await store.model_ready()
+    if (await store.stats()).memories == len(memories):
+        return store
+    for start in range(0, len(memories), _IMPORTED_AT_ONCE):
+        await store.remember_many(memories[start : start + _IMPORTED_AT_ONCE], progress)
+    await store.reindex()
+    return store
+
+
+def content_key(memories: Iterable[NewMemory]) -> str:
+    """32 hex digits that change with any memory and with how memories are stored."""
+    digest = hashlib.blake2b(f"format {FORMAT}".encode(), digest_size=16)
+    for memory in memories:
+        fields = [memory.id, memory.text, memory.namespace, memory.session, memory.turn]
+        fields += [memory.speaker, iso(memory.at), list(memory.tags)]
+        digest.update(json.dumps(fields).encode())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The doors to a ByHeart store: MCP over stdio, and the `byheart` command."""

@@ -1,0 +1,15 @@
+"""`byheart demo`: a conversation over several months, stored and recalled over MCP."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+
+@click.command("demo")
+def demo_command() -> None:
+    """Start a server on a temporary store, talk to it over MCP, show what comes back."""
+    from byheart_server.demo import run_demo
+
+    asyncio.run(run_demo())

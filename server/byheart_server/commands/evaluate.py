@@ -1,0 +1,184 @@
+"""`byheart eval`: how well recall does, on a benchmark or on the store's own memories."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from byheart_retrain.benchmark_store import open_benchmark_store
+from byheart_retrain.benchmarks import FORMATS, Benchmark, Format, Query, load
+from byheart_retrain.evaluation import Answer, ask, compared, report
+from byheart_retrain.own_queries import OwnQueries, own_queries
+from byheart_retrain.runs import read_run, write_run
+from byheart_server.commands.options import json_option, settings_options
+from byheart_server.commands.printing import counted, print_json
+from byheart_server.commands.progress import progress
+from byheart_server.settings import Settings
+from byheart_store import MemoryStore
+from byheart_store.records import Mode
+
+_WIDTH_IN_A_FILE = 120
+_SHOWN = ("ndcg@10", "recall@1", "recall@5", "recall@10", "mrr", "hit@5")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What was asked of which store, and how."""
+
+    answers: list[Answer]
+    model: str | None
+    queries: str
+
+
+@click.command("eval")
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--format", "file_format", type=click.Choice(FORMATS), help="[default: beir for a folder]"
+)
+@click.option("--queries", type=click.Path(path_type=Path), help="Ask these instead.")
+@click.option("--namespace", "namespaces", multiple=True, help="Only this one; may be repeated.")
+@click.option("--mode", type=click.Choice(["hybrid", "vector", "text"]), default="hybrid")
+@click.option("--limit", default=10, show_default=True, help="Memories recalled per query.")
+@click.option("--run", type=click.Path(path_type=Path), help="Write a TREC run file.")
+@click.option("--compare", type=click.Path(path_type=Path), help="A run to be compared with.")
+@settings_options()
+@json_option
+def eval_command(
+    settings: Settings,
+    as_json: bool,
+    path: Path | None,
+    file_format: Format | None,
+    queries: Path | None,
+    namespaces: tuple[str, ...],
+    mode: Mode,
+    limit: int,
+    run: Path | None,
+    compare: Path | None,
+) -> None:
+    """Ask questions whose answers are known and report how well they were found.
+
+    PATH is a benchmark: a BEIR folder, or the published JSON of LongMemEval or LoCoMo. Without it
+    the store's own labelled recalls are asked again; where there are too few, memories drawn from
+    the store are looked for by their rarest words.
+    """
+    other = read_run(compare) if compare else None
+    if path is None:
+        asked = asyncio.run(_ask_own(settings, namespaces, mode, limit))
+    else:
+        chosen = file_format or _guessed(path)
+        benchmark = load(path, chosen, queries)
+        benchmark = benchmark.within(namespaces) if namespaces else benchmark
+        asked = asyncio.run(_ask_benchmark(settings, benchmark, mode, limit))
+    figures = report(asked.answers)
+    figures |= {"mode": mode, "model": asked.model, "asked": asked.queries}
+    if other is not None:
+        differences = compared(asked.answers, other)
+        figures["compare"] = {name: found.as_dict() for name, found in differences.items()}
+    if run:
+        rankings = {answer.query.id: answer.memories for answer in asked.answers}
+        write_run(run, rankings, f"byheart-{mode}")
+    if as_json:
+        print_json(figures)
+        return
+    _print(figures)
+
+
+def _guessed(path: Path) -> Format:
+    if path.is_dir():
+        return "beir"
+    raise click.UsageError("--format: say whether the file is longmemeval or locomo")
+
+
+async def _ask_benchmark(
+    settings: Settings, benchmark: Benchmark, mode: Mode, limit: int
+) -> _Asked:
+    memories = benchmark.memories
+    done = 0
+    with progress("embedding") as show:
+
+        def stored(count: int) -> None:
+            nonlocal done
+            done += count
+            show(done, len(memories))
+
+        cache = settings.home / "cache" / "eval"
+        store = await open_benchmark_store(memories, settings.model, cache, stored)
+    sessions = {str(new.id): new.session for new in memories if new.session}
+    async with store:
+        return await _ask(store, benchmark.queries, sessions, mode, limit, "benchmark")
+
+
+async def _ask_own(
+    settings: Settings, namespaces: tuple[str, ...], mode: Mode, limit: int
+) -> _Asked:
+    store = await MemoryStore.open(settings.home, uri=settings.uri, model=settings.model)
+    async with store:
+        own: OwnQueries = await own_queries(store, namespaces)
+        return await _ask(store, own.queries, own.sessions, mode, limit, own.kind)
+
+
+async def _ask(
+    store: MemoryStore,
+    queries: list[Query],
+    sessions: Mapping[str, str],
+    mode: Mode,
+    limit: int,
+    kind: str,
+) -> _Asked:
+    done = 0
+    with progress("asking") as show:
+
+        def answered(count: int) -> None:
+            nonlocal done
+            done += count
+            show(done, len(queries))
+
+        answers = await ask(
+            store, queries, sessions=sessions, mode=mode, limit=limit, progress=answered
+        )
+    return _Asked(answers=answers, model=(await store.stats()).model, queries=kind)
+
+
+def _print(figures: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH_IN_A_FILE)
+    table = Table(title=_title(figures), title_justify="left", box=None, pad_edge=False)
+    for name in ("", "queries", *_SHOWN):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    for level in ("memory", "session"):
+        table.add_row(f"by {level}", f"{figures['queries']:,}", *_cells(figures[level], wide=True))
+    for name, found in figures["by_type"].items():
+        if "memory" in found:
+            table.add_row(f"  {name}", f"{found['queries']:,}", *_cells(found["memory"]))
+    if "compare" in figures:
+        table.add_row("difference", "", *_cells(figures["compare"], wide=True))
+    console.print(table)
+    latency = figures["latency_ms"]
+    console.print(f"a recall takes {latency['p50']:.1f} ms (p50), {latency['p99']:.1f} ms (p99)")
+    if "false_positives" in figures:
+        wrong = figures["false_positives"]
+        console.print(
+            f"of {counted(wrong['queries'], 'query', 'queries')} that nothing answers, "
+            f"{wrong['rate']['mean']:.0%} were given an answer"
+        )
+
+
+def _title(figures: Mapping[str, Any]) -> str:
+    return f"{figures['asked']} queries, {figures['mode']} recall, {figures['model']}"
+
+
+def _cells(means: Mapping[str, Mapping[str, float]], *, wide: bool = False) -> list[str]:
+    cells = []
+    for name in _SHOWN:
+        found = means[name]
+        spread = (found["high"] - found["low"]) / 2
+        cells.append(f"{found['mean']:.3f}" + (f" ±{spread:.3f}" if wide else ""))
+    return cells

@@ -1,0 +1,163 @@
+"""`byheart label`: judge past recalls, one key a hit.
+
+The recalls that the ranking was least sure about come first: a label tells most where the
+relevance of the best hit is near one half. Equally unsure ones come newest first. Each
+judgement is stored at once, so a session can end at any key and go on later.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import click
+
+from byheart_server.commands.opened import with_store
+from byheart_server.commands.options import json_option, settings_options
+from byheart_server.commands.printing import counted, day, indented, print_json
+from byheart_server.settings import Settings
+from byheart_store import Label, LoggedRecall, Memory, MemoryStore, UnknownMemory
+
+_HUMAN = "human"
+_KEYS = "y useful   n not   s skip   m more   q quit"
+_PREVIEW = 600
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    recall: LoggedRecall
+    memory: Memory
+    relevance: float
+
+
+@click.command("label")
+@settings_options(model=False)
+@json_option
+def label_command(settings: Settings, as_json: bool) -> None:
+    """Judge past recalls, one key a hit; least sure first.
+
+    What you judge is saved at once. Recalls that were judged already are left out.
+    """
+    # With --json, standard output belongs to the one object.
+    screen = _Screen(err=as_json)
+
+    async def label(store: MemoryStore) -> Counter[str]:
+        return await _ask_all(store, screen)
+
+    given = with_store(settings, label)
+    if as_json:
+        print_json({name: given[name] for name in ("useful", "not_useful", "skipped", "left")})
+        return
+    labels = counted(given["useful"] + given["not_useful"], "label", "labels")
+    click.echo(f"{labels} saved, {counted(given['left'], 'hit', 'hits')} left to judge")
+
+
+class _Screen:
+    """Shows questions and reads keys: single ones from a terminal, characters from a pipe."""
+
+    def __init__(self, err: bool) -> None:
+        self._err = err
+
+    def show(self, text: str = "") -> None:
+        click.echo(text, err=self._err)
+
+    def key(self) -> str:
+        """One of y, n, s, m, q; the end of the input is q."""
+        self.show(click.style(_KEYS, dim=True))
+        while True:
+            key = _read_key().lower()
+            if key in {"", "q"}:
+                return "q"
+            if key in {"y", "n", "s", "m"}:
+                return key
+
+
+def _read_key() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.read(1)
+    try:
+        return click.getchar()
+    except EOFError:
+        return ""
+
+
+async def _ask_all(store: MemoryStore, screen: _Screen) -> Counter[str]:
+    given: Counter[str] = Counter()
+    open_hits = list(_open(await store.logged_recalls(), await store.labels()))
+    asked = 0
+    shown = ""
+    for recall, memory_id, relevance in open_hits:
+        question = await _question(store, recall, memory_id, relevance)
+        if question is None:
+            asked += 1
+            continue
+        if recall.recall_id != shown:
+            shown = recall.recall_id
+            screen.show(f"\n{click.style(recall.query, bold=True)}  ({day(recall.at)})")
+        key = _ask(question, screen)
+        if key == "q":
+            break
+        asked += 1
+        given[await _save(store, question, key)] += 1
+    given["left"] = len(open_hits) - asked + given["skipped"]
+    return given
+
+
+def _ask(question: _Question, screen: _Screen) -> str:
+    memory = question.memory
+    about = (memory.speaker, day(memory.at) if memory.at else None, memory.session)
+    screen.show(f"\n  {question.relevance:.2f}  " + "  ".join(part for part in about if part))
+    screen.show(indented(_preview(memory.text), 6))
+    while (key := screen.key()) == "m":
+        screen.show(indented(memory.text, 6))
+    return key
+
+
+def _preview(text: str) -> str:
+    if len(text) <= _PREVIEW:
+        return text
+    return f"{text[:_PREVIEW]} ... ({len(text):,} characters, m shows them)"
+
+
+async def _save(store: MemoryStore, question: _Question, key: str) -> str:
+    memory_id = question.memory.id
+    if key == "y":
+        await store.feedback(question.recall.recall_id, [memory_id], source=_HUMAN)
+        return "useful"
+    if key == "n":
+        await store.feedback(question.recall.recall_id, [], [memory_id], source=_HUMAN)
+        return "not_useful"
+    return "skipped"
+
+
+async def _question(
+    store: MemoryStore, recall: LoggedRecall, memory_id: str, relevance: float
+) -> _Question | None:
+    try:
+        return _Question(recall, await store.get(memory_id), relevance)
+    except UnknownMemory:
+        # Forgotten since.
+        return None
+
+
+def _open(
+    recalls: Iterable[LoggedRecall], labels: Iterable[Label]
+) -> Iterator[tuple[LoggedRecall, str, float]]:
+    """The hits to judge: of recalls that nobody judged, and the rest of those a person began."""
+    labels = list(labels)
+    by_agent = {label.recall_id for label in labels if label.source != _HUMAN}
+    judged = {(label.query, label.memory_id) for label in labels}
+    for recall in sorted(recalls, key=_doubt):
+        if recall.recall_id in by_agent:
+            continue
+        for memory_id, relevance in zip(recall.ids, recall.relevances, strict=True):
+            if (recall.query, memory_id) not in judged:
+                judged.add((recall.query, memory_id))
+                yield recall, memory_id, relevance
+
+
+def _doubt(recall: LoggedRecall) -> tuple[float, float]:
+    best = max(recall.relevances, default=0.0)
+    return abs(best - 0.5), -recall.at.timestamp()

@@ -1,0 +1,53 @@
+"""label: one key a hit, saved at once, resumed where it ended."""
+
+from __future__ import annotations
+
+import json
+
+from .conftest import Call
+
+
+def asked(byheart: Call) -> None:
+    for text in ("The lift code is blue.", "The lift is serviced in May."):
+        byheart("remember", text)
+    byheart("recall", "lift")
+
+
+def test_keys_become_labels(byheart: Call) -> None:
+    asked(byheart)
+    outcome = byheart("label", stdin="yn")
+    assert outcome.code == 0
+    assert "The lift code is blue." in outcome.out
+    assert outcome.out.endswith("2 labels saved, 0 hits left to judge\n")
+    assert byheart("stats", "--json").json["labels"] == 2
+
+
+def test_what_was_judged_is_saved_when_the_input_ends(byheart: Call) -> None:
+    asked(byheart)
+    first = byheart("label", "--json", stdin="y\n")
+    rest = byheart("label", "--json", stdin="n\n")
+    assert first.json == {"useful": 1, "not_useful": 0, "skipped": 0, "left": 1}
+    assert rest.json == {"useful": 0, "not_useful": 1, "skipped": 0, "left": 0}
+
+
+def test_skipped_hits_are_asked_again(byheart: Call) -> None:
+    asked(byheart)
+    assert byheart("label", "--json", stdin="ss").json["left"] == 2
+    assert byheart("label", "--json", stdin="xyqy").json["useful"] == 1
+
+
+def test_the_same_question_is_judged_once(byheart: Call) -> None:
+    asked(byheart)
+    byheart("recall", "lift")
+    assert byheart("label", "--json", stdin="yyyy").json["useful"] == 2
+
+
+def test_forgotten_hits_are_not_asked(byheart: Call) -> None:
+    asked(byheart)
+    for line in byheart("export").out.splitlines():
+        byheart("forget", json.loads(line)["id"])
+    assert byheart("label", "--json", stdin="yy").json["useful"] == 0
+
+
+def test_nothing_to_judge(byheart: Call) -> None:
+    assert byheart("label", stdin="y").out == "0 labels saved, 0 hits left to judge\n"

@@ -1,0 +1,122 @@
+"""A server answers at once, and says what it can't do yet."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from byheart_store import MemoryStore
+
+HEAVY = {"lancedb", "pyarrow", "numpy", "fastembed", "onnxruntime", "tokenizers", "rich", "torch"}
+
+
+@pytest.mark.parametrize("build", ["", "build_server(Settings(home=Path('x')))"])
+def test_server_is_built_without_heavy_imports(build):
+    program = (
+        "import json, sys\nfrom pathlib import Path\n"
+        "from byheart_server.app import build_server\n"
+        "from byheart_server.settings import Settings\n"
+        f"{build}\nprint(json.dumps(list(sys.modules)))"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert HEAVY.isdisjoint(json.loads(output.stdout))
+
+
+async def test_handshake_needs_no_store(talk, monkeypatch):
+    async def never(*args, **more):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(MemoryStore, "open", never)
+    async with talk(mode="legacy") as agent:
+        assert len((await agent.client.list_tools()).tools) == 5
+
+
+async def test_recall_answers_from_text_while_the_model_loads(talk, monkeypatch):
+    loaded = asyncio.Event()
+    async with talk() as agent:
+        await agent.remember("Ana plays the cello.")
+    _hold_model_back(monkeypatch, loaded)
+    async with talk() as agent:
+        early = await agent.call("recall", query="cello")
+        loaded.set()
+        await agent.remember("Ben plays the drums.")  # waits for the model
+        later = await agent.call("recall", query="cello")
+    assert (early["degraded"], len(early["hits"])) == (True, 1)
+    assert early["notice"]
+    assert (later["degraded"], "notice" in later) == (False, False)
+
+
+def test_first_call_may_follow_the_handshake_at_once(spawn):
+    wire = spawn()
+    wire.initialize()
+    assert wire.call("recall", query="anything")["result"]["structuredContent"]["no_match"] is True
+
+
+def test_store_opens_even_for_a_silent_client(spawn, home):
+    wire = spawn()
+    wire.initialize(and_confirm=False)
+    deadline = time.monotonic() + 20
+    while not (home.exists() and any(home.iterdir())):
+        assert time.monotonic() < deadline, "the store was not opened"
+        time.sleep(0.05)
+
+
+def test_nothing_but_protocol_on_stdout(spawn):
+    wire = spawn()
+    assert wire.initialize()["result"]["serverInfo"]["name"] == "byheart"
+    wire.call("remember", text="Ana plays the cello.")
+    wire.call("recall", query="cello")
+    wire.call("recall", query="")
+    assert wire.end() == 0
+    assert wire.rest() == b""
+
+
+def test_log_is_quiet(spawn):
+    wire = spawn(PYTHONWARNINGS="ignore")
+    wire.initialize()
+    wire.call("remember", text="Ana plays the cello.")
+    wire.call("recall", query="", limit=0)
+    wire.end()
+    assert wire.log() == ""
+
+
+def test_text_is_utf8_whatever_the_locale(spawn):
+    wire = spawn(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", PYTHONIOENCODING="latin-1")
+    wire.initialize()
+    line = '{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"remember",'
+    wire.send_line(line + '"arguments":{"text":"茶 im Tässchen 🫖"}}}')
+    memory_id = wire.receive()["result"]["structuredContent"]["id"]
+    memory = wire.ask("resources/read", {"uri": f"memory://{memory_id}"})
+    assert "茶 im Tässchen 🫖" in memory["result"]["contents"][0]["text"]
+
+
+async def test_real_client_speaks_either_protocol(talk_to_process):
+    async with talk_to_process(mode="legacy") as agent:
+        memory_id = await agent.remember("Ana plays the cello.")
+    async with talk_to_process() as agent:
+        assert [hit["id"] for hit in await agent.recall("cello")] == [memory_id]
+
+
+def test_file_of_the_server_runs_by_its_path(spawn):
+    import byheart_server.app
+
+    run = f"from mcp.cli.cli import app; app(['run', {byheart_server.app.__file__!r}])"
+    wire = spawn([sys.executable, "-c", run])
+    wire.initialize()
+    assert wire.call("remember", text="Ana plays the cello.")["result"]["isError"] is False
+    assert wire.end() == 0
+
+
+def _hold_model_back(monkeypatch, loaded):
+    from byheart_store.models import ActiveModel
+
+    load = ActiveModel._load
+
+    async def late(self):
+        await loaded.wait()
+        await load(self)
+
+    monkeypatch.setattr(ActiveModel, "_load", late)

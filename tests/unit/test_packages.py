@@ -1,0 +1,87 @@
+"""The packages: what they offer, what they leave for later, and which stands on which."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import byheart_server.commands
+import byheart_server.demo
+import byheart_store
+
+HEAVY = {"lancedb", "numpy", "pyarrow", "fastembed", "onnxruntime", "torch", "rich"}
+
+
+def imported_by(*names: str) -> set[str]:
+    """The modules of a fresh process after these imports, by their top-level names."""
+    program = f"import sys, {', '.join(names)}; print(*{{m.split('.')[0] for m in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_the_store_offers() -> None:
+    assert byheart_store.__all__ == [
+        "ByHeartError",
+        "Explanation",
+        "FeedbackCounts",
+        "Filter",
+        "Forgotten",
+        "Hit",
+        "InvalidInput",
+        "Label",
+        "LoggedRecall",
+        "Memory",
+        "MemoryStore",
+        "ModelMismatch",
+        "ModelUnavailable",
+        "NewMemory",
+        "Recall",
+        "Receipt",
+        "Reindexed",
+        "StoreBusy",
+        "StoreStats",
+        "StoreUnavailable",
+        "UnknownMemory",
+        "UnknownRecall",
+        "parse_time",
+    ]
+
+
+def test_the_commands_and_the_demonstration_offer() -> None:
+    assert byheart_server.commands.__all__ == ["cli"]
+    assert byheart_server.demo.__all__ == ["DemoError", "run_demo"]
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        ("byheart_store",),
+        ("byheart_store.interchange",),
+        ("byheart_server",),
+        ("byheart_server.__main__", "byheart_server.commands.serve"),
+        ("byheart_server.app",),
+    ],
+    ids=" ".join,
+)
+def test_importing_stays_lean(modules: tuple[str, ...]) -> None:
+    assert imported_by(*modules).isdisjoint(HEAVY)
+
+
+def test_every_package_offers_what_it_names() -> None:
+    for package in (byheart_store, byheart_server.commands, byheart_server.demo):
+        for name in package.__all__:
+            assert hasattr(package, name), f"{package.__name__}.{name}"
+
+
+def test_imports_point_down_only() -> None:
+    root = Path(__file__).parents[2]
+    lint = Path(sys.executable).parent / "lint-imports"
+    if not lint.is_file():
+        pytest.skip("import-linter is not installed")
+    done = subprocess.run([str(lint)], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
