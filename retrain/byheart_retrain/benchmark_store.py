@@ -45,7 +45,13 @@ def content_key(memories: Iterable[NewMemory]) -> str:
     """32 hex digits that change with any memory and with how memories are stored."""
     digest = hashlib.blake2b(f"format {FORMAT}".encode(), digest_size=16)
     for memory in memories:
-        fields = [memory.id, memory.text, memory.namespace, memory.session, memory.turn]
+        fields: list[object] = [
+            memory.id,
+            memory.text,
+            memory.namespace,
+            memory.session,
+            memory.turn,
+        ]
         fields += [memory.speaker, iso(memory.at), list(memory.tags)]
         digest.update(json.dumps(fields).encode())
     return digest.hexdigest()

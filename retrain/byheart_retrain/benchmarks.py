@@ -1,27 +1,35 @@
 """Benchmarks in their published forms: memories, queries, and which memories answer which query.
 
-    beir           a folder with corpus.jsonl, queries.jsonl (each also as .gz) and qrels.tsv,
-                   or qrels/test.tsv; a query's namespace and type stand in its metadata
-    longmemeval    the JSON file that LongMemEval publishes (Wu et al., ICLR 2025)
-    locomo         the JSON file that LoCoMo publishes (Maharana et al., ACL 2024)
+beir           a folder with corpus.jsonl, queries.jsonl and qrels.tsv, or qrels/test.tsv, each
+               also as .gz; a query's namespace and type stand in its metadata
+longmemeval    the JSON file that LongMemEval publishes (Wu et al., ICLR 2025)
+locomo         the JSON file that LoCoMo publishes (Maharana et al., ACL 2024)
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from byheart_store import InvalidInput, NewMemory
+from byheart_store import InvalidInput, NewMemory, parse_time
 from byheart_store.interchange import json_objects, read_beir
+from byheart_store.records import DEFAULT_NAMESPACE
 
 Format = Literal["beir", "longmemeval", "locomo"]
 FORMATS: tuple[Format, ...] = ("beir", "longmemeval", "locomo")
 
+T = TypeVar("T")
+Row = Mapping[str, Any]
+
+_KINDS: Mapping[type, str] = {str: "a text", list: "a list", dict: "an object"}
+_QRELS = ("qrels.tsv", "qrels.tsv.gz", "qrels/test.tsv", "qrels/test.tsv.gz")
 _LOCOMO_TYPES = {
     1: "multi-hop",
     2: "temporal",
@@ -57,45 +65,56 @@ class Benchmark:
     queries: list[Query]
 
     def within(self, namespaces: Iterable[str]) -> Benchmark:
-        """Only these namespaces.
+        """Only these namespaces; a query of no namespace stays where all its answers stay.
 
         Raises:
-            InvalidInput: a namespace is not in the benchmark.
+            InvalidInput: a namespace is not in the benchmark, or nothing is asked in them.
         """
         wanted = set(namespaces)
-        known = {memory.namespace for memory in self.memories}
+        known = {memory.namespace or DEFAULT_NAMESPACE for memory in self.memories}
         if not wanted <= known:
-            missing = ", ".join(sorted(wanted - known))
             raise InvalidInput(
-                f"namespace: {missing} is not in the dataset; it has "
-                f"{', '.join(sorted(name or 'default' for name in known))}"
+                f"namespace: {', '.join(sorted(wanted - known))} is not in the dataset; "
+                f"it has {', '.join(sorted(known))}"
             )
-        return Benchmark(
-            [memory for memory in self.memories if memory.namespace in wanted],
-            [query for query in self.queries if query.namespace in wanted],
-        )
+        memories = [new for new in self.memories if (new.namespace or DEFAULT_NAMESPACE) in wanted]
+        kept = {memory.id for memory in memories}
+        queries = [
+            query
+            for query in self.queries
+            if (query.gold <= kept if query.namespace is None else query.namespace in wanted)
+        ]
+        if not queries:
+            raise InvalidInput(f"namespace: nothing is asked in {', '.join(sorted(wanted))}")
+        return Benchmark(memories, queries)
 
 
 def load(path: Path, file_format: Format, queries: Path | None = None) -> Benchmark:
-    """Read a benchmark; `queries` takes the place of a BEIR folder's own queries file.
+    """Read a benchmark, or of its questions those that `queries` names by `_id`.
+
+    A BEIR folder's own queries file is replaced by `queries`.
 
     Raises:
         InvalidInput: a file is missing or can't be read; the message says which and why.
     """
     if file_format == "beir":
-        return _load_beir(path, queries)
-    benchmark = _READERS[file_format](_json(path))
-    if queries is None:
-        return benchmark
-    chosen = {str(row["_id"]) for row in json_objects(queries)}
-    return replace(benchmark, queries=[q for q in benchmark.queries if q.id in chosen])
+        benchmark = _load_beir(path, queries)
+    else:
+        benchmark = _load_json(path, _READERS[file_format])
+        benchmark = _chosen(benchmark, queries) if queries else benchmark
+    if not benchmark.queries:
+        raise InvalidInput(f"{queries or path}: holds no question; give a file that asks something")
+    return benchmark
 
 
 def _load_beir(folder: Path, queries: Path | None) -> Benchmark:
-    gold = _qrels(_first(folder, "qrels.tsv", "qrels/test.tsv", "qrels.tsv.gz"))
-    rows = json_objects(queries or _first(folder, "queries.jsonl", "queries.jsonl.gz"))
-    asked = [_beir_query(row, gold) for row in rows]
-    return Benchmark(list(read_beir(folder)), asked)
+    judgements = _first(folder, *_QRELS)
+    gold = _qrels(judgements)
+    file = queries or _first(folder, "queries.jsonl", "queries.jsonl.gz")
+    asked = [_beir_query(row, gold, f"{file}: query {n}") for n, row in _numbered(file)]
+    # A published folder asks the questions of all its splits; only those of one are judged here.
+    elsewhere = {name for split in _other_splits(judgements) for name in _qrels(split)} - set(gold)
+    return Benchmark(list(read_beir(folder)), [q for q in asked if q.id not in elsewhere])
 
 
 def _first(folder: Path, *names: str) -> Path:
@@ -105,156 +124,232 @@ def _first(folder: Path, *names: str) -> Path:
     raise InvalidInput(f"{folder}: holds none of {', '.join(names)}; give a BEIR folder")
 
 
-def _beir_query(row: Mapping[str, Any], gold: Mapping[str, set[str]]) -> Query:
+def _other_splits(judgements: Path) -> list[Path]:
+    if judgements.parent.name != "qrels":
+        return []
+    return [path for path in sorted(judgements.parent.glob("*.tsv*")) if path != judgements]
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, Row]]:
+    return enumerate(json_objects(path), start=1)
+
+
+def _beir_query(row: Row, gold: Mapping[str, set[str]], place: str) -> Query:
     about = row.get("metadata") or {}
-    try:
-        name, text = str(row["_id"]), str(row["text"])
-    except KeyError as missing:
-        raise InvalidInput(f"queries: a line has no {missing}; each needs _id and text") from None
+    if not isinstance(about, dict):
+        raise InvalidInput(f"{place}: metadata must be an object")
+    name = _name(row, "_id", place)
     return Query(
         name,
-        text,
+        _question(row, "text", place),
         frozenset(gold.get(name, ())),
-        namespace=about.get("namespace"),
-        type=about.get("type"),
+        namespace=None if about.get("namespace") is None else _name(about, "namespace", place),
+        type=None if about.get("type") is None else _name(about, "type", place),
     )
 
 
 def _qrels(path: Path) -> dict[str, set[str]]:
     """Read `query-id corpus-id score` or TREC's `query-id 0 corpus-id score`, scores above 0."""
     gold: dict[str, set[str]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_content(path).splitlines(), start=1):
         parts = line.split("\t") if "\t" in line else line.split()
-        if not parts or parts[0] == "query-id":
+        if not line.strip() or parts[-1] == "score":
             continue
         try:
-            query, memory, score = parts[0], parts[-2], float(parts[-1])
-        except (IndexError, ValueError):
+            query, *_, memory, score = parts
+            relevant = float(score) > 0
+        except ValueError:
             raise InvalidInput(
                 f"{path}:{number}: is no judgement; write query-id, corpus-id and score with tabs"
             ) from None
-        if score > 0:
+        if relevant:
             gold.setdefault(query, set()).add(memory)
     return gold
 
 
-def _json(path: Path) -> list[dict[str, Any]]:
+def _content(path: Path) -> str:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path}: can't be read as JSON ({error}); give the file") from None
-    return content if isinstance(content, list) else [content]
+        raw = path.read_bytes()
+        return (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path}: can't be read ({error}); give a file of UTF-8 text") from None
 
 
-def _from_longmemeval(instances: list[dict[str, Any]]) -> Benchmark:
+def _load_json(path: Path, read: Callable[[list[Row]], Benchmark]) -> Benchmark:
+    try:
+        content = json.loads(_content(path))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{path}: is not JSON ({error}); give the published file") from None
+    rows = content if isinstance(content, list) else [content]
+    try:
+        return read([_checked(row, dict, f"entry {n}") for n, row in enumerate(rows, start=1)])
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error}") from None
+
+
+def _chosen(benchmark: Benchmark, queries: Path) -> Benchmark:
+    names = {_name(row, "_id", f"{queries}: query {n}") for n, row in _numbered(queries)}
+    unknown = names - {query.id for query in benchmark.queries}
+    if unknown:
+        raise InvalidInput(f"{queries}: {min(unknown)} is no question of the dataset")
+    return replace(benchmark, queries=[query for query in benchmark.queries if query.id in names])
+
+
+def _checked(value: object, kind: type[T], place: str) -> T:
+    if isinstance(value, kind):
+        return value
+    missing = "is missing" if value is None else f"must be {_KINDS[kind]}"
+    raise InvalidInput(f"{place}: {missing}; give the file as it was published")
+
+
+def _field(row: Row, name: str, kind: type[T], place: str) -> T:
+    return _checked(row.get(name), kind, f"{place}: {name}")
+
+
+def _name(row: Row, name: str, place: str) -> str:
+    value = row.get(name)
+    # Files made by hand number their questions.
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _checked(value, str, f"{place}: {name}")
+
+
+def _question(row: Row, name: str, place: str) -> str:
+    text = _field(row, name, str, place)
+    if not text.strip():
+        raise InvalidInput(f"{place}: {name}: is empty; say what to look for")
+    return text
+
+
+def _from_longmemeval(instances: list[Row]) -> Benchmark:
     """Each question has a haystack of its own, which becomes a namespace under its id."""
     memories: list[NewMemory] = []
     queries: list[Query] = []
-    for instance in instances:
-        name = str(instance["question_id"])
-        turns = list(_longmemeval_turns(instance))
+    for number, instance in enumerate(instances, start=1):
+        name = _name(instance, "question_id", f"question {number}")
+        turns = list(_longmemeval_turns(instance, name))
         memories += [memory for memory, _ in turns]
-        unanswerable = name.endswith("_abs")
-        answers = frozenset(str(memory.id) for memory, holds_answer in turns if holds_answer)
-        sessions = frozenset(f"{name}:{found}" for found in instance["answer_session_ids"])
-        queries.append(
-            Query(
-                name,
-                instance["question"],
-                frozenset() if unanswerable else answers,
-                namespace=name,
-                type=instance["question_type"],
-                gold_sessions=frozenset() if unanswerable else sessions,
-            )
-        )
+        queries.append(_longmemeval_query(instance, name, turns))
     return Benchmark(memories, queries)
 
 
-def _longmemeval_turns(instance: Mapping[str, Any]) -> Iterator[tuple[NewMemory, bool]]:
-    name = str(instance["question_id"])
-    sessions = zip(
-        instance["haystack_session_ids"],
-        instance["haystack_dates"],
-        instance["haystack_sessions"],
-        strict=True,
+def _longmemeval_query(instance: Row, name: str, turns: list[tuple[NewMemory, bool]]) -> Query:
+    place = f"question {name}"
+    answers = frozenset(str(memory.id) for memory, holds_answer in turns if holds_answer)
+    found = _field(instance, "answer_session_ids", list, place)
+    sessions = frozenset(f"{name}:{session}" for session in found)
+    unanswerable = name.endswith("_abs")
+    return Query(
+        name,
+        _question(instance, "question", place),
+        frozenset() if unanswerable else answers,
+        namespace=name,
+        type=_name(instance, "question_type", place),
+        # The sessions count of their own where no turn of theirs is marked.
+        gold_sessions=frozenset() if unanswerable else None if answers else sessions,
     )
-    for place, (session, date, turns) in enumerate(sessions):
+
+
+def _longmemeval_turns(instance: Row, name: str) -> Iterator[tuple[NewMemory, bool]]:
+    place = f"question {name}"
+    ids = _field(instance, "haystack_session_ids", list, place)
+    dates = _field(instance, "haystack_dates", list, place)
+    sessions = _field(instance, "haystack_sessions", list, place)
+    if not len(ids) == len(dates) == len(sessions):
+        raise InvalidInput(f"{place}: has {len(ids)} session ids for {len(sessions)} sessions")
+    for order, (session, date, turns) in enumerate(zip(ids, dates, sessions, strict=True)):
         moment = _moment(date, "%Y/%m/%d (%a) %H:%M")
-        for number, turn in enumerate(turns):
-            if not turn["content"].strip():
+        where = f"{place}: session {session}"
+        for number, turn in enumerate(_checked(turns, list, where)):
+            text = _field(_checked(turn, dict, where), "content", str, where)
+            if not text.strip():
                 continue
             memory = NewMemory(
                 # A haystack may hold a session twice.
-                id=f"{name}:{place}:{session}:{number}",
-                text=turn["content"],
+                id=f"{name}:{order}:{session}:{number}",
+                text=text,
                 namespace=name,
                 session=f"{name}:{session}",
                 turn=number,
-                speaker=turn["role"],
+                speaker=_field(turn, "role", str, where),
                 at=moment,
             )
-            yield memory, bool(turn.get("has_answer"))
+            yield memory, turn.get("has_answer") is True
 
 
-def _from_locomo(samples: list[dict[str, Any]]) -> Benchmark:
+def _from_locomo(samples: list[Row]) -> Benchmark:
     memories: list[NewMemory] = []
     queries: list[Query] = []
-    for sample in samples:
-        own = list(_locomo_turns(sample))
+    for number, sample in enumerate(samples, start=1):
+        name = _name(sample, "sample_id", f"conversation {number}")
+        own = list(_locomo_turns(sample, name))
         known = {str(memory.id) for memory in own}
         memories += own
-        queries += _locomo_queries(sample, known)
+        queries += _locomo_queries(sample, name, known)
     return Benchmark(memories, queries)
 
 
-def _locomo_turns(sample: Mapping[str, Any]) -> Iterator[NewMemory]:
-    conversation, name = sample["conversation"], str(sample["sample_id"])
+def _locomo_turns(sample: Row, name: str) -> Iterator[NewMemory]:
+    conversation = _field(sample, "conversation", dict, name)
+    # The published file dates more sessions than it holds.
     numbers = sorted(
         int(match[1]) for key in conversation if (match := _LOCOMO_SESSION.fullmatch(key))
     )
     for number in numbers:
         moment = _moment(conversation.get(f"session_{number}_date_time"), "%I:%M %p on %d %B, %Y")
-        for place, turn in enumerate(conversation[f"session_{number}"]):
-            caption = turn.get("blip_caption")
-            shared = f" [shares an image: {caption}]" if caption else ""
-            text = (turn["text"] + shared).strip()
+        where = f"{name}: session_{number}"
+        for order, turn in enumerate(_checked(conversation[f"session_{number}"], list, where)):
+            text = _locomo_text(_checked(turn, dict, where), where)
             if text:
                 yield NewMemory(
-                    id=f"{name}:{turn['dia_id']}",
+                    id=f"{name}:{_field(turn, 'dia_id', str, where)}",
                     text=text,
                     namespace=name,
                     session=f"{name}:session_{number}",
-                    turn=place,
-                    speaker=turn["speaker"],
+                    turn=order,
+                    speaker=_field(turn, "speaker", str, where),
                     at=moment,
                 )
 
 
-def _locomo_queries(sample: Mapping[str, Any], known: set[str]) -> Iterator[Query]:
-    name = str(sample["sample_id"])
-    for number, asked in enumerate(sample["qa"]):
-        # The published evidence spells a few turns as D:3:4 or D3:04, and joins some by ";".
-        turns = _LOCOMO_TURN.findall(" ".join(asked.get("evidence") or ()))
-        gold = {f"{name}:D{session}:{turn}" for session, turn in turns} & known
+def _locomo_text(turn: Row, where: str) -> str:
+    caption = turn.get("blip_caption")
+    shared = f" [shares an image: {caption}]" if caption else ""
+    return (_field(turn, "text", str, where) + shared).strip()
+
+
+def _locomo_queries(sample: Row, name: str, known: set[str]) -> Iterator[Query]:
+    for number, asked in enumerate(_field(sample, "qa", list, name)):
+        place = f"{name}: question {number}"
+        row = _checked(asked, dict, place)
+        category = row.get("category")
         yield Query(
             f"{name}:q{number}",
-            asked["question"],
-            frozenset(gold),
+            _question(row, "question", place),
+            _locomo_gold(row, name, place) & known,
             namespace=name,
-            type=_LOCOMO_TYPES.get(asked.get("category", 0)),
+            type=_LOCOMO_TYPES.get(category) if isinstance(category, int) else None,
         )
 
 
+def _locomo_gold(row: Row, name: str, place: str) -> frozenset[str]:
+    """The published evidence spells a few turns as D:3:4 or D3:04, and joins some by ";"."""
+    evidence = _checked(row.get("evidence") or [], list, f"{place}: evidence")
+    turns = _LOCOMO_TURN.findall(" ".join(map(str, evidence)))
+    return frozenset(f"{name}:D{session}:{turn}" for session, turn in turns)
+
+
 def _moment(text: str | None, pattern: str) -> datetime | None:
+    """A date as it is published, or as ISO 8601 writes it."""
     if not text:
         return None
     try:
-        return datetime.strptime(text.strip(), pattern).replace(tzinfo=UTC)
+        return datetime.strptime(str(text).strip(), pattern).replace(tzinfo=UTC)
     except ValueError:
-        return None
+        return parse_time(str(text), "date")
 
 
-_READERS: Mapping[str, Callable[[list[dict[str, Any]]], Benchmark]] = {
+_READERS: Mapping[str, Callable[[list[Row]], Benchmark]] = {
     "longmemeval": _from_longmemeval,
     "locomo": _from_locomo,
 }

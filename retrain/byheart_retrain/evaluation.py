@@ -16,7 +16,7 @@ from byheart_retrain.metrics import (
     intervals,
     measured,
 )
-from byheart_store import Filter, MemoryStore
+from byheart_store import Filter, InvalidInput, MemoryStore
 from byheart_store.records import Hit, Mode
 
 if TYPE_CHECKING:
@@ -134,8 +134,14 @@ def scored(answers: Sequence[Answer], level: str) -> Scores:
 
 
 def compared(ours: Sequence[Answer], theirs: Mapping[str, Sequence[str]]) -> dict[str, Interval]:
-    """Paired differences, ours minus theirs, at memory level; a query they lack counts as empty."""
+    """Paired differences, ours minus theirs, at memory level; a query they lack counts as empty.
+
+    Raises:
+        InvalidInput: they lack all queries.
+    """
     judged = [answer for answer in ours if answer.query.gold]
+    if not any(answer.query.id in theirs for answer in judged):
+        raise InvalidInput("the run to compare with answers none of these queries; give another")
     golds = [answer.query.gold for answer in judged]
     mine = measured([answer.memories for answer in judged], golds)
     other = measured([theirs.get(answer.query.id, ()) for answer in judged], golds)
@@ -160,10 +166,8 @@ def report(answers: Sequence[Answer], levels: Sequence[str] = LEVELS) -> dict[st
 
 
 def _of_type(answers: Sequence[Answer], levels: Sequence[str]) -> dict[str, Any]:
-    judged = [answer for answer in answers if _answerable(answer)]
-    if not judged:
-        return {"queries": len(answers)}
-    return {level: scored(judged, level).as_dict() for level in levels} | {"queries": len(answers)}
+    judged = [level for level in levels if any(answer.gold(level) for answer in answers)]
+    return {level: scored(answers, level).as_dict() for level in judged} | {"queries": len(answers)}
 
 
 def _answerable(answer: Answer) -> bool:

@@ -149,5 +149,7 @@ def calibration_curve(
 
 def expected_calibration_error(probabilities: Floats, outcomes: Floats, bins: int = 10) -> float:
     """Mean gap of probability and observed share, weighted by count (Naeini et al. 2015)."""
+    if not len(probabilities):
+        return math.nan
     curve = calibration_curve(probabilities, outcomes, bins)
     return sum(abs(said - seen) * count for said, seen, count in curve) / len(probabilities)

@@ -33,7 +33,7 @@ def write_qrels(path: Path, gold: Mapping[str, Iterable[str]]) -> None:
 
 
 def read_run(path: Path) -> dict[str, list[str]]:
-    """The ranking of each query, by falling score, ties by rank.
+    """The ranking of each query, by falling score, ties by rank; a memory counts once.
 
     Raises:
         InvalidInput: the file can't be read, or a line is not of six fields.
@@ -45,10 +45,12 @@ def read_run(path: Path) -> dict[str, list[str]]:
             rows.setdefault(unquote(query), []).append((-float(score), int(place), unquote(memory)))
         except ValueError:
             raise InvalidInput(
-                f"{path}:{number}: is no line of a TREC run; "
-                "write: query Q0 memory rank score tag"
+                f"{path}:{number}: is no line of a TREC run; write: query Q0 memory rank score tag"
             ) from None
-    return {query: [memory for *_, memory in sorted(found)] for query, found in rows.items()}
+    return {
+        query: list(dict.fromkeys(memory for *_, memory in sorted(found)))
+        for query, found in rows.items()
+    }
 
 
 def _lines(path: Path) -> list[str]:

@@ -62,7 +62,8 @@ class Database:
         await asyncio.to_thread(importlib.import_module, "lancedb")
         home = _usable_home(home)
         location = uri or str(home / "db")
-        connection = await _connect(location)
+        with storage_errors(location):
+            connection = await _connect(location)
         database = cls(home, location, connection, WriteLock(home / "write.lock", patience))
         await database._open_tables()
         return database
@@ -208,7 +209,8 @@ def _usable_home(home: Path) -> Path:
         home = home.expanduser().resolve()
         home.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = "is a file" if home.is_file() else f"can't be created ({error})"
+        is_file = isinstance(error, FileExistsError)
+        reason = "is a file" if is_file else f"can't be created ({error})"
         raise StoreUnavailable(
             f"the home {home} {reason}; choose a folder: --home DIR or BYHEART_HOME"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
 class Evidence:
     """n admitted memories with their r passages, in the order of the snapshot.
 
-    `memories` (n,) are their places in the snapshot, `first` (n + 1,) where the passages of each
-    begin, `rows` (r,) the passages' places in the snapshot. `text` and `context` (r,) are BM25
+    `memories` (n,) are their places in the snapshot, `sessions` (n,) their sessions' numbers, -1
+    without one, `first` (n + 1,) where the passages of each begin, `rows` (r,) the passages'
+    places in the snapshot. `text` and `context` (r,) are BM25
     scores, 0 where no word was found. `cosines` (r,) are NaN where a passage has no vector, and
     None where vectors were not asked.
     """
 
     memories: Integers
+    sessions: Integers
     first: Integers
     rows: Integers
     text: Floats | None
@@ -39,10 +42,14 @@ class Evidence:
 
 
 async def gather_evidence(
-    snapshot: Snapshot, words: str | None, vector: Floats | None, predicate: str
+    snapshot: Snapshot,
+    words: str | None,
+    encoding: Awaitable[Floats | None],
+    predicate: str,
 ) -> Evidence:
-    """Ask the legs that are given something to look for, all at once."""
-    admitted, text, context = await asyncio.gather(
+    """Ask the legs that are given something to look for, while the query is being encoded."""
+    vector, admitted, text, context = await asyncio.gather(
+        encoding,
         snapshot.admitted(predicate),
         _words(snapshot, words, SEARCHED, predicate),
         _words(snapshot, words, CONTEXT, predicate),
@@ -50,6 +57,7 @@ async def gather_evidence(
     memories, first, rows = _admitted_rows(snapshot, admitted)
     return Evidence(
         memories=memories,
+        sessions=snapshot.sessions[memories],
         first=first,
         rows=rows,
         text=None if text is None else text[rows],

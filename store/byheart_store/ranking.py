@@ -1,4 +1,4 @@
-"""Ranking as pure functions on arrays: folding, fusion, diversity, relevance.
+"""From evidence to an order: fusion, diversity, relevance. Pure functions on arrays.
 
 Higher is better, always. Ties are broken by place, so that results repeat.
 """
@@ -9,6 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from byheart_store.evidence import Evidence
+from byheart_store.fusion import (
+    Fusion,
+    best_of_passages,
+    blended,
+    text_scores,
+    vector_scores,
+    with_session_evidence,
+)
 from byheart_store.records import Explanation
 
 if TYPE_CHECKING:
@@ -18,8 +26,7 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float32]
     Integers: TypeAlias = NDArray[np.int64]
 
-VECTOR_WEIGHT = 0.6
-"""What the vectors count for beside the words, each as a standard score."""
+UNKNOWN_COSINE = -1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,63 +46,47 @@ class Ranking:
         return Explanation(
             text_rank=_rank_of(self.text, place, worst=0.0),
             text_score=_value_of(self.text, place, worst=0.0),
-            vector_rank=_rank_of(self.cosines, place, worst=-1.0),
-            cosine=_value_of(self.cosines, place, worst=-1.0),
+            vector_rank=_rank_of(self.cosines, place, worst=UNKNOWN_COSINE),
+            cosine=_value_of(self.cosines, place, worst=UNKNOWN_COSINE),
             score=float(self.scores[place]),
         )
 
 
-def standard_scores(scores: Floats) -> Floats:
-    """(n,) scores -> (n,) with mean 0 and deviation 1; all zeros where they are all the same."""
-    import numpy as np
-
-    deviation = scores.std() if len(scores) else 0.0
-    if deviation < 1e-9:
-        return np.zeros_like(scores)
-    standard: Floats = (scores - scores.mean()) / deviation
-    return standard
-
-
-def rank(evidence: Evidence, limit: int) -> Ranking:
+def rank(evidence: Evidence, limit: int, fusion: Fusion) -> Ranking:
     """Fuse what the legs say of n memories and take the best `limit`."""
     import numpy as np
 
-    count = len(evidence)
-    scores = np.zeros(count, np.float32)
-    text = cosines = None
-    best = np.zeros(count, np.int64)
+    first = evidence.first
+    text = vector = text_best = cosines = None
+    rows = np.zeros(len(evidence.rows), np.float32)
     if evidence.text is not None and evidence.context is not None:
-        text = _folded(evidence.text, evidence)
-        context = _folded(evidence.context, evidence)
-        scores += (1 - VECTOR_WEIGHT) * (standard_scores(text) + standard_scores(context))
-        best = _best_passages(evidence.text, evidence)
+        text = text_scores(evidence.text, evidence.context, first, fusion)
+        text_best = best_of_passages(evidence.text, first)
+        rows += (1 - fusion.vector) * _standard(evidence.text)
     if evidence.cosines is not None:
-        passages = np.nan_to_num(evidence.cosines, nan=-1.0)
-        cosines = _folded(passages, evidence)
-        scores += VECTOR_WEIGHT * standard_scores(cosines)
-        best = _best_passages(passages, evidence)
+        passages = np.nan_to_num(evidence.cosines, nan=UNKNOWN_COSINE)
+        vector = vector_scores(passages, first, fusion)
+        cosines = best_of_passages(passages, first)
+        rows += fusion.vector * _standard(passages)
+    scores = with_session_evidence(blended(text, vector, fusion), evidence.sessions, fusion)
     relevance = _relevance(scores, cosines)
     places = np.argsort(-scores, kind="stable")[:limit].tolist()
     no_match = max((float(relevance[place]) for place in places), default=0.0) < 0.5
-    return Ranking(places, scores, relevance, text, cosines, best, no_match)
+    best = _best_passages(rows, first)
+    return Ranking(places, scores, relevance, text_best, cosines, best, no_match)
 
 
-def _folded(rows: Floats, evidence: Evidence) -> Floats:
-    """(r,) scores of passages -> (n,) the best of each memory."""
-    import numpy as np
-
-    return np.maximum.reduceat(rows, evidence.first[:-1]) if len(rows) else rows
+def _standard(rows: Floats) -> Floats:
+    deviation = float(rows.std()) if len(rows) else 0.0
+    return rows / deviation if deviation > 0 else rows
 
 
-def _best_passages(rows: Floats, evidence: Evidence) -> Integers:
+def _best_passages(rows: Floats, first: Integers) -> Integers:
     """(r,) scores of passages -> (n,) the number of the best of each memory."""
     import numpy as np
 
-    best = [
-        int(rows[low:high].argmax())
-        for low, high in zip(evidence.first[:-1], evidence.first[1:], strict=True)
-    ]
-    return np.array(best, np.int64)
+    pairs = zip(first[:-1].tolist(), first[1:].tolist(), strict=True)
+    return np.array([int(rows[low:high].argmax()) for low, high in pairs], np.int64)
 
 
 def _relevance(scores: Floats, cosines: Floats | None) -> Floats:

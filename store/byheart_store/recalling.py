@@ -13,6 +13,7 @@ from byheart_store.database import Database
 from byheart_store.errors import InvalidInput, ModelUnavailable
 from byheart_store.evidence import Evidence, gather_evidence
 from byheart_store.filters import to_sql
+from byheart_store.fusion import Fusion
 from byheart_store.models import ActiveModel
 from byheart_store.passages import Span, count_tokens
 from byheart_store.ranking import Ranking, rank
@@ -27,7 +28,6 @@ from byheart_store.records import (
     now,
     uuid7,
 )
-from byheart_store.rows import memory_of
 from byheart_store.shown import shown_span
 from byheart_store.snapshot import Snapshot, Snapshots
 
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from byheart_store.encoder import Encoder
+
+
+MOST_ANSWERS_KEPT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Recaller:
         self._database = database
         self._model = model
         self._snapshots = Snapshots(database)
+        self._asked: dict[tuple[object, ...], Evidence] = {}
 
     async def recall(
         self,
@@ -81,7 +85,7 @@ class Recaller:
         )  # fmt: skip
         snapshot = await self._snapshots.current(question.column)
         evidence = await self._evidence(snapshot, question)
-        ranking = rank(evidence, limit)
+        ranking = rank(evidence, limit, Fusion())
         hits = await self._hits(question, snapshot, evidence, ranking)
         milliseconds = (time.perf_counter() - began) * 1000
         recall = Recall(
@@ -122,19 +126,26 @@ class Recaller:
         return encoder
 
     async def _evidence(self, snapshot: Snapshot, question: Question) -> Evidence:
-        words = None if question.mode == "vector" else question.query
-        vector = await _encoded(question)
-        return await gather_evidence(snapshot, words, vector, to_sql(question.where))
+        """What the legs say; asked again with another limit, they need not be asked again."""
+        predicate = to_sql(question.where)
+        key = (snapshot.version, question.column, question.mode, question.query, predicate)
+        if key not in self._asked:
+            words = None if question.mode == "vector" else question.query
+            evidence = await gather_evidence(snapshot, words, _encoded(question), predicate)
+            if len(self._asked) >= MOST_ANSWERS_KEPT:
+                self._asked.pop(next(iter(self._asked)), None)
+            self._asked[key] = evidence
+            return evidence
+        return self._asked[key]
 
     async def _hits(
         self, question: Question, snapshot: Snapshot, evidence: Evidence, ranking: Ranking
     ) -> tuple[Hit, ...]:
         winners = [int(evidence.memories[place]) for place in ranking.places]
-        rows = await snapshot.rows(winners)
+        memories = await snapshot.memories(winners)
         hits: list[Hit] = []
         left = question.max_tokens
-        for place, winner in zip(ranking.places, winners, strict=True):
-            memory = memory_of(rows[snapshot.ids[winner]])
+        for place, winner, memory in zip(ranking.places, winners, memories, strict=True):
             passages = snapshot.spans(winner)
             best = int(ranking.best_passages[place])
             whole = shown_span(memory.text, passages, best)

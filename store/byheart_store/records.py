@@ -47,7 +47,7 @@ def parse_time(value: str | date | datetime, name: str = "at") -> datetime:
             value = datetime.fromisoformat(value.strip())
         except ValueError:
             raise InvalidInput(
-                f"{name}: {value[:60]!r} is no date; write 2026-03-14 or 2026-03-14T09:30:00Z"
+                f"{name}: {str(value)[:60]!r} is no date; write 2026-03-14 or 2026-03-14T09:30:00Z"
             ) from None
     if not isinstance(value, datetime):
         value = datetime.combine(value, time())

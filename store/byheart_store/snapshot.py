@@ -7,14 +7,16 @@ very many. The words are searched by LanceDB, on the very same version.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from byheart_store import schema
 from byheart_store.database import Database
 from byheart_store.filters import listed
 from byheart_store.passages import Span
+from byheart_store.records import Memory
+from byheart_store.rows import memory_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,16 +31,18 @@ if TYPE_CHECKING:
 _ORDER = ("namespace", "session", "turn", "created", "id", "passage")
 _COLUMNS = [*_ORDER, "start", "end"]
 _MOST_MASKS = 256
+_MOST_KEPT = 2_000
+_LONGEST_KEPT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """m memories with r passages, sorted by namespace, session and turn, passages in order.
 
-    `first` (m + 1,) tells where each memory's passages begin. `previous` (m,) is the place of the
-    turn before in the same session, -1 where there is none. `vectors` (r, d) holds unit rows,
-    zeros where `embedded` (r,) is false; without a vector column d is 0. `places` (r,) are those of
-    the passages in the order of `sorted_row_ids`.
+    `first` (m + 1,) tells where each memory's passages begin. `sessions` (m,) numbers the sessions,
+    -1 where there is none. `vectors` (r, d) holds unit rows, zeros where `embedded` (r,) is false;
+    without a vector column d is 0. `places` (r,) are those of the passages in the order of
+    `sorted_row_ids`.
     """
 
     table: AsyncTable
@@ -46,7 +50,7 @@ class Snapshot:
     column: str | None
     ids: Sequence[str]
     first: Integers
-    previous: Integers
+    sessions: Integers
     starts: Integers
     ends: Integers
     vectors: Floats
@@ -54,6 +58,7 @@ class Snapshot:
     sorted_row_ids: Integers
     places: Integers
     _masks: dict[str, Booleans] = field(default_factory=dict)
+    _memories: dict[int, Memory] = field(default_factory=dict)
 
     async def admitted(self, predicate: str) -> Booleans:
         """(m,) which memories a SQL predicate admits; remembered for the next query."""
@@ -89,14 +94,24 @@ class Snapshot:
         pairs = zip(self.starts[low:high].tolist(), self.ends[low:high].tolist(), strict=True)
         return [Span(start, end) for start, end in pairs]
 
-    async def rows(self, memories: Sequence[int]) -> Mapping[str, Mapping[str, Any]]:
-        """The first rows of the memories at these places, by id."""
-        if not memories:
+    async def memories(self, places: Sequence[int]) -> list[Memory]:
+        """The memories at these places; what was recalled before is not read again."""
+        known = {place: self._memories[place] for place in places if place in self._memories}
+        known |= await self._read([place for place in places if place not in known])
+        return [known[place] for place in places]
+
+    async def _read(self, places: Sequence[int]) -> dict[int, Memory]:
+        if not places:
             return {}
-        names = listed(self.ids[memory] for memory in memories)
-        query = self.table.query().where(f"passage = 0 AND id IN {names}")
-        found = await query.select(list(schema.MEMORY_COLUMNS)).to_list()
-        return {row["id"]: row for row in found}
+        by_id = {self.ids[place]: place for place in places}
+        query = self.table.query().where(f"passage = 0 AND id IN {listed(by_id)}")
+        rows = await query.select(list(schema.MEMORY_COLUMNS)).to_list()
+        found = {by_id[row["id"]]: memory_of(row) for row in rows}
+        if len(self._memories) >= _MOST_KEPT:
+            self._memories.clear()
+        short = {place: new for place, new in found.items() if len(new.text) <= _LONGEST_KEPT}
+        self._memories.update(short)
+        return found
 
     def _places_of(self, rows: pa.Table) -> Integers:
         import numpy as np
@@ -150,7 +165,7 @@ def _arranged(table: AsyncTable, version: int, column: str | None, rows: pa.Tabl
         column=column,
         ids=heads.column("id").to_pylist(),
         first=np.append(firsts, len(row_ids)),
-        previous=_previous(heads),
+        sessions=_sessions(heads),
         starts=keys.column("start").to_numpy(),
         ends=keys.column("end").to_numpy(),
         vectors=vectors,
@@ -160,16 +175,18 @@ def _arranged(table: AsyncTable, version: int, column: str | None, rows: pa.Tabl
     )
 
 
-def _previous(heads: pa.Table) -> Integers:
+def _sessions(heads: pa.Table) -> Integers:
+    """(m,) a number per session, -1 without one; the rows are sorted by session."""
     import numpy as np
     import pyarrow.compute as pc
 
-    previous = np.arange(-1, len(heads) - 1, dtype=np.int64)
+    begins = np.zeros(len(heads), bool)
     for name in ("namespace", "session"):
         column = heads.column(name)
         same = pc.fill_null(pc.equal(column.slice(1), column.slice(0, len(column) - 1)), False)
-        previous[1:][~same.to_numpy()] = -1
-    return previous
+        begins[1:] |= ~same.to_numpy()
+    has_session = pc.is_valid(heads.column("session")).to_numpy()
+    return np.where(has_session, np.cumsum(begins), -1)
 
 
 def _vectors(rows: pa.Table, column: str | None, order: Integers) -> tuple[Floats, Booleans]:

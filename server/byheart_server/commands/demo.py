@@ -9,7 +9,7 @@ import click
 
 @click.command("demo")
 def demo_command() -> None:
-    """Start a server on a temporary store, talk to it over MCP, show what comes back."""
+    """Show a server at work on a temporary store."""
     from byheart_server.demo import run_demo
 
     asyncio.run(run_demo())

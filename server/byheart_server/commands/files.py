@@ -41,10 +41,11 @@ from byheart_store.interchange import (
 def import_command(
     settings: Settings, as_json: bool, path: Path, file_format: Format | None, namespace: str | None
 ) -> None:
-    """Store the memories of a BEIR folder or a JSONL file; `-` reads JSONL from standard input.
+    """Store the memories of a file.
 
-    A file is checked to its end before anything is stored. Importing it again is harmless: what
-    is there already counts as a duplicate.
+    PATH is a BEIR folder or a JSONL file; `-` reads JSONL from standard input. A file is checked
+    to its end before anything is stored. Importing it again is harmless: what is there already
+    counts as a duplicate.
     """
     chosen: Format = file_format or ("beir" if path.is_dir() else "jsonl")
     total = None
@@ -89,9 +90,10 @@ def _print(imported: Imported) -> None:
 def export_command(
     settings: Settings, where: Filter, as_json: bool, output: Path, _format: str
 ) -> None:
-    """Write all memories, replaced ones included, one JSON object a line.
+    """Write all memories to a file.
 
-    `byheart import` takes them back without loss.
+    One JSON object a line, replaced memories included; `byheart import` takes them back without
+    loss.
     """
     if as_json and output == Path("-"):
         raise click.UsageError("--json needs standard output for itself; give --output FILE")

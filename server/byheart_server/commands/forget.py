@@ -30,7 +30,10 @@ def forget_command(
     dry_run: bool,
     yes: bool,
 ) -> None:
-    """Remove the memories with these IDS, or all that the conditions admit."""
+    """Remove memories for good.
+
+    Give their IDS, or conditions that they all meet.
+    """
     condition = where if where.narrows else None
 
     async def forget(store: MemoryStore) -> Forgotten:

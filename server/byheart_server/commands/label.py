@@ -36,9 +36,10 @@ class _Question:
 @settings_options(model=False)
 @json_option
 def label_command(settings: Settings, as_json: bool) -> None:
-    """Judge past recalls, one key a hit; least sure first.
+    """Judge past recalls, one key a hit.
 
-    What you judge is saved at once. Recalls that were judged already are left out.
+    Those that the ranking was least sure about come first. What you judge is saved at once, and
+    recalls that were judged already are left out.
     """
     # With --json, standard output belongs to the one object.
     screen = _Screen(err=as_json)

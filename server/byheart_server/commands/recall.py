@@ -32,7 +32,7 @@ def recall_command(
     max_tokens: int | None,
     explain: bool,
 ) -> None:
-    """Show what the store knows about QUERY, the most relevant first."""
+    """Show what the store knows about QUERY."""
 
     async def recall(store: MemoryStore) -> Recall:
         store.load_model()

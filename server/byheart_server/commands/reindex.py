@@ -19,7 +19,10 @@ from byheart_store import MemoryStore, Reindexed
 @settings_options(model=False)
 @json_option
 def reindex_command(settings: Settings, as_json: bool, model: str | None) -> None:
-    """Embed what has no vector yet and compact; with --model, change to another model."""
+    """Embed what has no vector, and compact.
+
+    With --model, embed everything with another model and change to it.
+    """
 
     async def reindex(store: MemoryStore) -> Reindexed:
         with progress("embedding") as report:

@@ -41,7 +41,7 @@ def remember_command(
     metadata: str,
     **names: Any,
 ) -> None:
-    """Store TEXT, or what stands on standard input when TEXT is `-`."""
+    """Store TEXT; `-` reads it from standard input."""
     memory = NewMemory(
         text=_standard_input() if text == "-" else text,
         at=at or now(),

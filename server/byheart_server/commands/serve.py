@@ -11,7 +11,7 @@ from byheart_server.settings import Settings
 @click.command("serve")
 @settings_options()
 def serve_command(settings: Settings) -> None:
-    """Serve the store to one MCP client over standard input and output."""
+    """Serve the store to an MCP client on stdio."""
     from byheart_server.app import serve_stdio
 
     serve_stdio(settings)

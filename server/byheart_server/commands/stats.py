@@ -39,7 +39,7 @@ def _rows(found: StoreStats) -> dict[str, str]:
         "  without vector": f"{found.without_vector:,}",
         "recalls": f"{found.recalls:,}",
         "labels": f"{found.labels:,}",
-        "size on disk": "unknown" if found.bytes is None else f"{found.bytes / 1e6:,.1f} MB",
+        "size on disk": "unknown" if found.bytes is None else f"{found.bytes / 1e6:,.2f} MB",
         "namespaces": f"{len(found.namespaces):,}",
     }
     return rows | {f"  {name}": f"{count:,}" for name, count in found.namespaces.items()}

@@ -1,0 +1,141 @@
+"""Fusion: what the legs say of each memory, made into one score. Pure functions on arrays.
+
+The legs' scores are put on one scale by how far each stands above what else the query finds, so
+that a leg counts for more on the queries where its best stands out. Ranks would throw that away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float32]
+    Integers: TypeAlias = NDArray[np.int64]
+
+NEIGHBOURS = ((1, 1.0), (2, 0.7), (3, 0.5))
+"""How far off a neighbouring turn may stand, and what part of its evidence counts then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fusion:
+    """What may be fitted per store and model; the defaults serve every store.
+
+    pool            how many of the best memories a score is measured against
+    vector          weight of the vectors against the words, 0 to 1
+    context         share of the words found with the turn before, 0 to 1
+    power           above 1, a leg counts for more where its best stands out
+    session         share of the best score in its session that a memory gains
+    window          share of its neighbours' scores that a memory gains
+    vector_length   what a memory of n passages pays of its cosine, times sqrt(2 ln n)
+    text_length     what it pays of its BM25, as a share, times sqrt(2 ln n)
+    """
+
+    pool: int = 200
+    vector: float = 0.5
+    context: float = 0.6
+    power: float = 1.5
+    session: float = 0.3
+    window: float = 0.1
+    vector_length: float = 0.05
+    text_length: float = 0.05
+
+
+def best_of_passages(rows: Floats, first: Integers) -> Floats:
+    """(r,) scores of passages, (n + 1,) where each memory's begin -> (n,) the best of each."""
+    import numpy as np
+
+    best: Floats = np.maximum.reduceat(rows, first[:-1]) if len(rows) else rows
+    return best
+
+
+def luck_of_length(first: Integers) -> Floats:
+    """(n + 1,) where each memory's passages begin -> (n,) sqrt(2 ln passages).
+
+    So many standard deviations the best of many equal draws stands above one draw (the leading
+    term of the expected maximum of normal variables): long memories win by having many chances.
+    """
+    import numpy as np
+
+    passages = np.diff(first).astype(np.float32)
+    luck: Floats = np.sqrt(2 * np.log(passages))
+    return luck
+
+
+def standard_scores(scores: Floats, pool: int) -> Floats:
+    """(n,) scores -> (n,) distances from the mean of the best `pool`, in their deviations.
+
+    Measured against so many of the best and no more, a score means the same in a store of
+    hundreds and of millions.
+    """
+    import numpy as np
+
+    if not len(scores):
+        return scores
+    count = min(pool, len(scores))
+    best = np.partition(scores, len(scores) - count)[-count:]
+    deviation = float(best.std())
+    if deviation < 1e-9:
+        return np.zeros_like(scores)
+    return ((scores - best.mean()) / deviation).astype(np.float32)
+
+
+def sharpened(scores: Floats, power: float) -> Floats:
+    """Standard scores to a power, their signs kept."""
+    import numpy as np
+
+    return (np.sign(scores) * np.abs(scores) ** power).astype(np.float32)
+
+
+def text_scores(text: Floats, context: Floats, first: Integers, fusion: Fusion) -> Floats:
+    """(r,) BM25 of passages and of passages with the turn before -> (n,) standard scores."""
+    paid = 1 + fusion.text_length * luck_of_length(first)
+    own = standard_scores(best_of_passages(text, first) / paid, fusion.pool)
+    with_before = standard_scores(best_of_passages(context, first) / paid, fusion.pool)
+    return standard_scores((1 - fusion.context) * own + fusion.context * with_before, fusion.pool)
+
+
+def vector_scores(cosines: Floats, first: Integers, fusion: Fusion) -> Floats:
+    """(r,) cosines of passages -> (n,) standard scores."""
+    paid = fusion.vector_length * luck_of_length(first)
+    return standard_scores(best_of_passages(cosines, first) - paid, fusion.pool)
+
+
+def blended(text: Floats | None, vector: Floats | None, fusion: Fusion) -> Floats:
+    """(n,) standard scores of the legs -> (n,) fused; where one leg was not asked, the other's."""
+    legs = [(text, 1 - fusion.vector), (vector, fusion.vector)]
+    asked = [(scores, weight) for scores, weight in legs if scores is not None]
+    if len(asked) == 1:
+        return sharpened(asked[0][0], fusion.power)
+    (text_leg, text_weight), (vector_leg, vector_weight) = asked
+    by_text = text_weight * sharpened(text_leg, fusion.power)
+    return by_text + vector_weight * sharpened(vector_leg, fusion.power)
+
+
+def with_session_evidence(scores: Floats, sessions: Integers, fusion: Fusion) -> Floats:
+    """Add what a memory's session and neighbouring turns say for it.
+
+    (n,) scores and (n,) session numbers, equal within a session and -1 without one, both in the
+    order of the turns. A question is often put in one turn and answered in the next.
+    """
+    import numpy as np
+
+    if not len(scores):
+        return scores
+    numbers, members = np.unique(sessions, return_inverse=True)
+    best = np.full(len(numbers), -np.inf, np.float32)
+    np.maximum.at(best, members, scores)
+    # A memory without a session gains what a session of its own would give it.
+    gain = fusion.session * np.where(sessions >= 0, best[members], scores)
+    evidence = np.maximum(scores, 0)
+    for distance, share in NEIGHBOURS:
+        if distance >= len(scores):
+            break
+        together = (sessions[distance:] == sessions[:-distance]) & (sessions[distance:] >= 0)
+        weight = fusion.window * share * together
+        gain[distance:] += weight * evidence[:-distance]
+        gain[:-distance] += weight * evidence[distance:]
+    return (scores + gain).astype(np.float32)
