@@ -172,7 +172,8 @@ def _content(path: Path) -> str:
         raw = path.read_bytes()
         return (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path}: can't be read ({error}); give a file of UTF-8 text") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidInput(f"{path}: can't be read ({reason}); give a file of UTF-8 text") from None
 
 
 def _load_json(path: Path, read: Callable[[list[Row]], Benchmark]) -> Benchmark:

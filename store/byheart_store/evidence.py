@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     Integers: TypeAlias = NDArray[np.int64]
 
 
+UNKNOWN_COSINE = -1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """n admitted memories with their r passages, in the order of the snapshot.
@@ -25,8 +28,8 @@ class Evidence:
     `memories` (n,) are their places in the snapshot, `sessions` (n,) their sessions' numbers, -1
     without one, `first` (n + 1,) where the passages of each begin, `rows` (r,) the passages'
     places in the snapshot. `text` and `context` (r,) are BM25
-    scores, 0 where no word was found. `cosines` (r,) are NaN where a passage has no vector, and
-    None where vectors were not asked.
+    scores, 0 where no word was found. `cosines` (r,) are -1 where a passage has no vector. Each
+    of the three is None where it was not asked.
     """
 
     memories: Integers
@@ -46,13 +49,18 @@ async def gather_evidence(
     words: str | None,
     encoding: Awaitable[Floats | None],
     predicate: str,
+    *,
+    context: bool,
 ) -> Evidence:
-    """Ask the legs that are given something to look for, while the query is being encoded."""
-    vector, admitted, text, context = await asyncio.gather(
+    """Ask the legs that are given something to look for, while the query is being encoded.
+
+    `context` has the words looked for with the turn before as well.
+    """
+    vector, admitted, text, with_context = await asyncio.gather(
         encoding,
         snapshot.admitted(predicate),
         _words(snapshot, words, SEARCHED, predicate),
-        _words(snapshot, words, CONTEXT, predicate),
+        _words(snapshot, words if context else None, CONTEXT, predicate),
     )
     memories, first, rows = _admitted_rows(snapshot, admitted)
     return Evidence(
@@ -61,7 +69,7 @@ async def gather_evidence(
         first=first,
         rows=rows,
         text=None if text is None else text[rows],
-        context=None if context is None else context[rows],
+        context=None if with_context is None else with_context[rows],
         cosines=_cosines(snapshot, rows, vector),
     )
 
@@ -89,4 +97,4 @@ def _cosines(snapshot: Snapshot, rows: Integers, vector: Floats | None) -> Float
     if vector is None or snapshot.column is None:
         return None
     cosines = snapshot.vectors[rows] @ vector
-    return np.where(snapshot.embedded[rows], cosines, np.float32(np.nan))
+    return np.where(snapshot.embedded[rows], cosines, np.float32(UNKNOWN_COSINE))

@@ -80,7 +80,8 @@ def standard_scores(scores: Floats, pool: int) -> Floats:
     deviation = float(best.std())
     if deviation < 1e-9:
         return np.zeros_like(scores)
-    return ((scores - best.mean()) / deviation).astype(np.float32)
+    standard: Floats = ((scores - best.mean()) / deviation).astype(np.float32)
+    return standard
 
 
 def sharpened(scores: Floats, power: float) -> Floats:
@@ -90,29 +91,30 @@ def sharpened(scores: Floats, power: float) -> Floats:
     return (np.sign(scores) * np.abs(scores) ** power).astype(np.float32)
 
 
-def text_scores(text: Floats, context: Floats, first: Integers, fusion: Fusion) -> Floats:
-    """(r,) BM25 of passages and of passages with the turn before -> (n,) standard scores."""
+def text_leg(rows: Floats, first: Integers, fusion: Fusion) -> Floats:
+    """(r,) BM25 scores of passages -> (n,) standard scores of their memories."""
     paid = 1 + fusion.text_length * luck_of_length(first)
-    own = standard_scores(best_of_passages(text, first) / paid, fusion.pool)
-    with_before = standard_scores(best_of_passages(context, first) / paid, fusion.pool)
-    return standard_scores((1 - fusion.context) * own + fusion.context * with_before, fusion.pool)
+    return standard_scores(best_of_passages(rows, first) / paid, fusion.pool)
 
 
-def vector_scores(cosines: Floats, first: Integers, fusion: Fusion) -> Floats:
-    """(r,) cosines of passages -> (n,) standard scores."""
+def vector_leg(cosines: Floats, first: Integers, fusion: Fusion) -> Floats:
+    """(r,) cosines of passages -> (n,) standard scores of their memories."""
     paid = fusion.vector_length * luck_of_length(first)
     return standard_scores(best_of_passages(cosines, first) - paid, fusion.pool)
 
 
-def blended(text: Floats | None, vector: Floats | None, fusion: Fusion) -> Floats:
-    """(n,) standard scores of the legs -> (n,) fused; where one leg was not asked, the other's."""
-    legs = [(text, 1 - fusion.vector), (vector, fusion.vector)]
-    asked = [(scores, weight) for scores, weight in legs if scores is not None]
-    if len(asked) == 1:
-        return sharpened(asked[0][0], fusion.power)
-    (text_leg, text_weight), (vector_leg, vector_weight) = asked
-    by_text = text_weight * sharpened(text_leg, fusion.power)
-    return by_text + vector_weight * sharpened(vector_leg, fusion.power)
+def with_context(text: Floats, context: Floats, fusion: Fusion) -> Floats:
+    """(n,) standard scores of the words without and with the turn before -> (n,) of both."""
+    both = (1 - fusion.context) * text + fusion.context * context
+    return standard_scores(both, fusion.pool)
+
+
+def blended(text: Floats, vector: Floats | None, fusion: Fusion) -> Floats:
+    """(n,) standard scores of the legs -> (n,) fused; without vectors the words speak alone."""
+    by_text = sharpened(text, fusion.power)
+    if vector is None:
+        return by_text
+    return fusion.vector * sharpened(vector, fusion.power) + (1 - fusion.vector) * by_text
 
 
 def with_session_evidence(scores: Floats, sessions: Integers, fusion: Fusion) -> Floats:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from byheart_store.evidence import Evidence
+from byheart_store.evidence import UNKNOWN_COSINE, Evidence
 from byheart_store.fusion import (
     Fusion,
     best_of_passages,
     blended,
-    text_scores,
-    vector_scores,
+    text_leg,
+    vector_leg,
+    with_context,
     with_session_evidence,
 )
 from byheart_store.records import Explanation
@@ -25,21 +26,29 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = NDArray[np.float32]
     Integers: TypeAlias = NDArray[np.int64]
-
-UNKNOWN_COSINE = -1.0
+    Booleans: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The best of n memories in order (`places`), and what is known of each, as (n,) arrays."""
+    """The best of n memories in order (`places`), and what is known of each, as (n,) arrays.
+
+    `passages` (r,) scores the passages among each other, `first` (n + 1,) tells where those of a
+    memory begin.
+    """
 
     places: list[int]
     scores: Floats
     relevance: Floats
     text: Floats | None
     cosines: Floats | None
-    best_passages: Integers
+    passages: Floats
+    first: Integers
     no_match: bool
+
+    def best_passage(self, place: int) -> int:
+        """The number of the passage that matches best, of the memory at this place."""
+        return int(self.passages[self.first[place] : self.first[place + 1]].argmax())
 
     def explain(self, place: int) -> Explanation:
         """Why the memory at this place stands where it stands."""
@@ -53,40 +62,73 @@ class Ranking:
 
 
 def rank(evidence: Evidence, limit: int, fusion: Fusion) -> Ranking:
-    """Fuse what the legs say of n memories and take the best `limit`."""
+    """Fuse what the legs say of n memories and take the best `limit`.
+
+    Evidence of one leg alone is ranked by that leg alone.
+    """
     import numpy as np
 
     first = evidence.first
-    text = vector = text_best = cosines = None
-    rows = np.zeros(len(evidence.rows), np.float32)
-    if evidence.text is not None and evidence.context is not None:
-        text = text_scores(evidence.text, evidence.context, first, fusion)
-        text_best = best_of_passages(evidence.text, first)
-        rows += (1 - fusion.vector) * _standard(evidence.text)
-    if evidence.cosines is not None:
-        passages = np.nan_to_num(evidence.cosines, nan=UNKNOWN_COSINE)
-        vector = vector_scores(passages, first, fusion)
-        cosines = best_of_passages(passages, first)
-        rows += fusion.vector * _standard(passages)
-    scores = with_session_evidence(blended(text, vector, fusion), evidence.sessions, fusion)
-    relevance = _relevance(scores, cosines)
-    places = np.argsort(-scores, kind="stable")[:limit].tolist()
+    words, cosines = evidence.text, evidence.cosines
+    scores = fused(evidence, fusion)
+    relevance = _relevance(scores, None if cosines is None else best_of_passages(cosines, first))
+    found = np.flatnonzero(_found(evidence))
+    places = found[np.argsort(-scores[found], kind="stable")][:limit].tolist()
     no_match = max((float(relevance[place]) for place in places), default=0.0) < 0.5
-    best = _best_passages(rows, first)
-    return Ranking(places, scores, relevance, text_best, cosines, best, no_match)
+    return Ranking(
+        places=places,
+        scores=scores,
+        relevance=relevance,
+        text=None if words is None else best_of_passages(words, first),
+        cosines=None if cosines is None else best_of_passages(cosines, first),
+        passages=_passages(evidence, fusion),
+        first=first,
+        no_match=no_match,
+    )
 
 
-def _standard(rows: Floats) -> Floats:
-    deviation = float(rows.std()) if len(rows) else 0.0
-    return rows / deviation if deviation > 0 else rows
+def fused(evidence: Evidence, fusion: Fusion) -> Floats:
+    """(n,) scores of the memories, from whatever legs were asked."""
+    first, vector = evidence.first, None
+    if evidence.cosines is not None:
+        vector = vector_leg(evidence.cosines, first, fusion)
+    if evidence.text is None:
+        return _no_scores(evidence) if vector is None else vector
+    text = text_leg(evidence.text, first, fusion)
+    if evidence.context is None:
+        return text
+    text = with_context(text, text_leg(evidence.context, first, fusion), fusion)
+    return with_session_evidence(blended(text, vector, fusion), evidence.sessions, fusion)
 
 
-def _best_passages(rows: Floats, first: Integers) -> Integers:
-    """(r,) scores of passages -> (n,) the number of the best of each memory."""
+def _found(evidence: Evidence) -> Booleans:
+    """(n,) whether a leg found the memory at all: one without vectors finds no word in most."""
     import numpy as np
 
-    pairs = zip(first[:-1].tolist(), first[1:].tolist(), strict=True)
-    return np.array([int(rows[low:high].argmax()) for low, high in pairs], np.int64)
+    found = np.zeros(len(evidence.rows), bool)
+    if evidence.cosines is not None:
+        found |= evidence.cosines > UNKNOWN_COSINE
+    for words in (evidence.text, evidence.context):
+        if words is not None:
+            found |= words > 0
+    return np.logical_or.reduceat(found, evidence.first[:-1]) if len(found) else found
+
+
+def _passages(evidence: Evidence, fusion: Fusion) -> Floats:
+    """(r,) fused scores of the passages, each leg in its own deviations."""
+    import numpy as np
+
+    passages = np.zeros(len(evidence.rows), np.float32)
+    for rows, weight in ((evidence.text, 1 - fusion.vector), (evidence.cosines, fusion.vector)):
+        if rows is not None and len(rows):
+            passages += weight * rows / max(float(rows.std()), 1e-9)
+    return passages
+
+
+def _no_scores(evidence: Evidence) -> Floats:
+    import numpy as np
+
+    return np.zeros(len(evidence), np.float32)
 
 
 def _relevance(scores: Floats, cosines: Floats | None) -> Floats:

@@ -131,7 +131,13 @@ class Recaller:
         key = (snapshot.version, question.column, question.mode, question.query, predicate)
         if key not in self._asked:
             words = None if question.mode == "vector" else question.query
-            evidence = await gather_evidence(snapshot, words, _encoded(question), predicate)
+            evidence = await gather_evidence(
+                snapshot,
+                words,
+                _encoded(question),
+                predicate,
+                context=question.mode == "hybrid",
+            )
             if len(self._asked) >= MOST_ANSWERS_KEPT:
                 self._asked.pop(next(iter(self._asked)), None)
             self._asked[key] = evidence
@@ -147,7 +153,7 @@ class Recaller:
         left = question.max_tokens
         for place, winner, memory in zip(ranking.places, winners, memories, strict=True):
             passages = snapshot.spans(winner)
-            best = int(ranking.best_passages[place])
+            best = ranking.best_passage(place)
             whole = shown_span(memory.text, passages, best)
             span = _fitting(memory.text, [whole, passages[best]], left)
             if span is None:

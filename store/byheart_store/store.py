@@ -141,10 +141,11 @@ class MemoryStore:
 
     async def _fill_missing(self) -> None:
         try:
-            encoder = await self._model.wait()
-            column = (await self._database.describe()).active_column
-            if column is not None and column.fingerprint == encoder.fingerprint:
-                await self._reindexer.fill(encoder, column)
+            with storage_errors(self.location):
+                encoder = await self._model.wait()
+                column = (await self._database.describe()).active_column
+                if column is not None and column.fingerprint == encoder.fingerprint:
+                    await self._reindexer.fill(encoder, column)
         except ByHeartError:
             return  # recall says why, with what to do next
 
