@@ -189,7 +189,10 @@ def _false_positives(unanswerable: Sequence[Answer]) -> dict[str, Any]:
 
 
 def _relevance(answers: Sequence[Answer]) -> dict[str, float]:
-    """How well relevance tells answerable queries from others, and how honest it is of hits."""
+    """How well relevance tells answerable queries from others, and how honest it is of hits.
+
+    Without a hit nothing can be said of the honesty.
+    """
     import numpy as np
 
     answerable = np.array([answer.relevance for answer in answers if _answerable(answer)])
@@ -198,9 +201,9 @@ def _relevance(answers: Sequence[Answer]) -> dict[str, float]:
     right = np.array(
         [float(memory in answer.query.gold) for answer in answers for memory in answer.memories]
     )
-    return {
+    figures = {
         "auroc": auroc(answerable, others),
         "fpr@95": false_positive_rate(answerable, others),
-        "ece": expected_calibration_error(said, right),
         "missed": float(np.mean([a.no_match for a in answers if _answerable(a)])),
     }
+    return figures | ({"ece": expected_calibration_error(said, right)} if len(said) else {})

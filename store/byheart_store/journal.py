@@ -89,6 +89,7 @@ class Journal:
         recall = await self.find(recall_id)
         judged = {**dict.fromkeys(useful, True), **dict.fromkeys(not_useful, False)}
         _check_judged(recall, judged, set(useful) & set(not_useful))
+        await self._check_kept(list(judged))
         moment = now()
         await self.add_labels(
             Label(
@@ -104,6 +105,13 @@ class Journal:
         )
         found_useful = sum(judged.values())
         return FeedbackCounts(useful=found_useful, not_useful=len(judged) - found_useful)
+
+    async def _check_kept(self, ids: Sequence[str]) -> None:
+        query = self._database.memories.query().where(f"passage = 0 AND id IN {listed(ids)}")
+        kept = {row["id"] for row in await query.select(["id"]).to_list()}
+        gone = [name for name in ids if name not in kept]
+        if gone:
+            raise InvalidInput(f"{_some(gone)}: forgotten since that recall; leave it out")
 
     async def add_labels(self, labels: Iterable[Label]) -> None:
         """Append labels in one commit."""

@@ -14,7 +14,7 @@ from byheart_store.errors import InvalidInput, ModelUnavailable
 from byheart_store.evidence import Evidence, gather_evidence
 from byheart_store.filters import to_sql
 from byheart_store.fusion import Fusion
-from byheart_store.models import ActiveModel
+from byheart_store.models import ActiveModel, column_of
 from byheart_store.passages import Span, count_tokens
 from byheart_store.ranking import Ranking, rank
 from byheart_store.records import (
@@ -114,8 +114,7 @@ class Recaller:
             return None, None, f"searched by words alone: {unavailable}"
         if encoder is None:
             return None, None, "searched by words alone: the model is still loading"
-        column = (await self._database.describe()).active
-        return encoder, column, None
+        return encoder, column_of(encoder).column, None
 
     async def _at_hand(self, description: schema.Description, *, wait: bool) -> Encoder | None:
         if wait:

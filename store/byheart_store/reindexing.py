@@ -13,7 +13,7 @@ from byheart_store.filters import listed
 from byheart_store.models import ActiveModel, add_column, column_of
 from byheart_store.records import Reindexed
 from byheart_store.rows import keyed_vectors, said
-from byheart_store.schema import ROW_KEY, VectorColumn
+from byheart_store.schema import EMBEDDED_KEY, VectorColumn
 
 if TYPE_CHECKING:
     from byheart_store.encoder import Encoder
@@ -74,7 +74,7 @@ class Reindexer:
             texts = await self._texts(rows)
             vectors = await asyncio.to_thread(encoder.encode_passages, texts)
             table = keyed_vectors(rows, column.column, vectors)
-            update = partial(self._database.update, self._database.memories, ROW_KEY, table)
+            update = partial(self._database.update, self._database.memories, EMBEDDED_KEY, table)
             await self._database.write(update)
             done += len(rows)
             if progress is not None:
@@ -86,7 +86,7 @@ class Reindexer:
 
     async def _unembedded(self, column: VectorColumn, most: int) -> list[dict[str, Any]]:
         query = self._database.memories.query().where(f"{column.column} IS NULL")
-        names = ["id", "passage", "start", "end", "speaker"]
+        names = [*EMBEDDED_KEY, "start", "end", "speaker"]
         rows: list[dict[str, Any]] = await query.select(names).limit(most).to_list()
         return rows
 

@@ -100,6 +100,7 @@ def keyed_vectors(
         {
             "id": pa.array([row["id"] for row in rows], pa.string()),
             "passage": pa.array([row["passage"] for row in rows], pa.int32()),
+            "digest": pa.array([row["digest"] for row in rows], pa.string()),
             column: vector_array(vectors),
         }
     )

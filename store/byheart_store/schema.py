@@ -27,6 +27,8 @@ LABELS = "labels"
 TEXT_COLUMNS = (SEARCHED, CONTEXT) = ("searched", "context")
 """A passage with its speaker; the same with the turn that stood before it."""
 ROW_KEY = ["id", "passage"]
+EMBEDDED_KEY = [*ROW_KEY, "digest"]
+"""With the digest, no vector reaches a row whose text has become another meanwhile."""
 
 DESCRIBED_FIELD = "id"
 DESCRIPTION_KEY = "byheart:store"

@@ -224,7 +224,7 @@ class MemoryStore:
 
         Raises:
             UnknownRecall: no such recall was logged.
-            InvalidInput: an id was not among its hits, or stands on both sides.
+            InvalidInput: an id was not among its hits, stands on both sides, or is forgotten.
         """
         return await self._journal.feedback(recall_id, useful, not_useful, source)
 

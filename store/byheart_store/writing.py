@@ -23,7 +23,7 @@ from byheart_store.records import (
     now,
     uuid7,
 )
-from byheart_store.rows import Draft, digest_of, digest_of_new, rows_of, said, to_table
+from byheart_store.rows import Draft, digest_of, digest_of_new, rows_of, to_table
 from byheart_store.schema import MEMORY_COLUMNS, ROW_KEY, VectorColumn, memories_schema
 
 if TYPE_CHECKING:
@@ -43,9 +43,15 @@ MEMORIES_PER_COMMIT = 256
 TARGET_COLUMNS = ["id", "namespace", "replaced_by"]
 
 
+Mark: TypeAlias = dict[str, Any]
+"""What a replaced memory's rows are given: `replaced_by` and `replaced_at`."""
+
+_PLACE = ("turn", "passage")
+
+
 @dataclass(frozen=True, slots=True)
 class SessionEnd:
-    """The last turn of a session and what was said in it."""
+    """The last turn of a session and the last passage of what was said in it."""
 
     turn: int
     said: str
@@ -150,7 +156,7 @@ class Writer:
             column, plan = plan.column, await self._plan(batch, spans)
             if plan.column != column or (vectors and not plan.drafts.keys() <= vectors.keys()):
                 return None
-        if plan.drafts:
+        if plan.drafts or plan.superseded:
             await self._write(plan, vectors)
         return plan.receipts | {
             place: Receipt(draft.memory.id, "replaced" if draft.memory.replaces else "stored")
@@ -178,11 +184,10 @@ class Writer:
         version = await self._database.memories.version()
         column = (await self._database.describe()).active_column
         targets = await self._targets(batch)
-        receipts = _duplicates(batch, await self._stored(batch), targets)
+        receipts, successors = _duplicates(batch, await self._stored(batch), targets)
         fresh = {place: new for place, new in enumerate(batch) if place not in receipts}
         ends = await self._session_ends(fresh.values())
         drafts: dict[int, Draft] = {}
-        successors: dict[str, Memory] = {}
         for place, new in fresh.items():
             first = _repeated(new, drafts.values())
             if first is None:
@@ -226,14 +231,14 @@ class Writer:
         from lancedb.query import ColumnOrdering
 
         query = self._database.memories.query().where(
-            f"passage = 0 AND namespace = {quoted(namespace)} AND session = {quoted(session)}"
+            f"namespace = {quoted(namespace)} AND session = {quoted(session)}"
         )
-        last = query.order_by([ColumnOrdering(column_name="turn", ascending=False)]).limit(1)
-        rows = await last.select(["turn", "searched"]).to_list()
+        last_first = [ColumnOrdering(column_name=name, ascending=False) for name in _PLACE]
+        rows = await query.order_by(last_first).limit(1).select(["turn", "searched"]).to_list()
         return SessionEnd(rows[0]["turn"], rows[0]["searched"]) if rows else None
 
     async def _superseded(
-        self, successors: Mapping[str, Memory], column: VectorColumn | None
+        self, successors: Mapping[str, Mark], column: VectorColumn | None
     ) -> list[dict[str, Any]]:
         """All stored rows of the replaced memories, marked with what replaces them and when."""
         if not successors:
@@ -241,18 +246,19 @@ class Writer:
         names = memories_schema().names + ([column.column] if column else [])
         query = self._database.memories.query().where(f"id IN {listed(successors)}")
         rows = await query.select(names).to_list()
-        return [row | _mark(successors[row["id"]]) for row in rows]
+        return [row | successors[row["id"]] for row in rows]
 
 
 def _duplicates(
     batch: Sequence[NewMemory],
     stored: Iterable[Mapping[str, Any]],
     targets: Mapping[str, Mapping[str, Any]],
-) -> dict[int, Receipt]:
-    """Receipts for what is stored already."""
+) -> tuple[dict[int, Receipt], dict[str, Mark]]:
+    """Receipts for what is stored already, and what it replaces now."""
     by_id = {row["id"]: row["digest"] for row in stored}
     by_digest = {row["digest"]: row["id"] for row in stored if row["replaced_by"] is None}
     receipts = {}
+    successors: dict[str, Mark] = {}
     for place, new in enumerate(batch):
         digest = digest_of_new(new)
         if new.id is not None and new.id in by_id:
@@ -261,10 +267,12 @@ def _duplicates(
         elif new.id is None and digest in by_digest:
             same = by_digest[digest]
             target = targets.get(new.replaces or same)
-            # Told again that a fact changed to one that is known: a retry, unless it is news.
-            if target is None or same in (target["id"], target["replaced_by"]):
-                receipts[place] = Receipt(same, "duplicate")
-    return receipts
+            receipts[place] = Receipt(same, "duplicate")
+            if target is not None and same not in (target["id"], target["replaced_by"]):
+                _check_replaceable(new, targets)
+                receipts[place] = Receipt(same, "replaced")
+                successors[target["id"]] = {"replaced_by": same, "replaced_at": now()}
+    return receipts, successors
 
 
 def _repeated(new: NewMemory, drafts: Iterable[Draft]) -> Draft | None:
@@ -309,25 +317,19 @@ def _check_replaceable(new: NewMemory, targets: Mapping[str, Mapping[str, Any]])
 
 
 def _succeed(
-    memory: Memory, targets: dict[str, dict[str, Any]], successors: dict[str, Memory]
+    memory: Memory, targets: dict[str, dict[str, Any]], successors: dict[str, Mark]
 ) -> None:
     """Put a draft in the place of its target; what follows in the batch may replace the draft."""
     target = targets.get(memory.replaces or "")
     if target is not None and target["replaced_by"] is None:
         target["replaced_by"] = memory.id
-        successors[target["id"]] = memory
+        successors[target["id"]] = {"replaced_by": memory.id, "replaced_at": memory.created}
     targets[memory.id] = {name: getattr(memory, name) for name in TARGET_COLUMNS}
 
 
-def _superseded_draft(draft: Draft, successors: Mapping[str, Memory]) -> Draft:
-    successor = successors.get(draft.memory.id)
-    if successor is None:
-        return draft
-    return replace(draft, memory=replace(draft.memory, **_mark(successor)))
-
-
-def _mark(successor: Memory) -> dict[str, Any]:
-    return {"replaced_by": successor.id, "replaced_at": successor.created}
+def _superseded_draft(draft: Draft, successors: Mapping[str, Mark]) -> Draft:
+    mark = successors.get(draft.memory.id)
+    return draft if mark is None else replace(draft, memory=replace(draft.memory, **mark))
 
 
 def _draft(new: NewMemory, spans: Sequence[Span], ends: dict[tuple[str, str], SessionEnd]) -> Draft:
@@ -349,6 +351,7 @@ def _draft(new: NewMemory, spans: Sequence[Span], ends: dict[tuple[str, str], Se
         }
     )
     preceding = end.said if end is not None and turn is not None and end.turn < turn else None
+    draft = Draft(memory, digest_of(namespace, new.session, new.text), tuple(spans), preceding)
     if new.session and turn is not None and (end is None or turn >= end.turn):
-        ends[key] = SessionEnd(turn, said(new.speaker, new.text))
-    return Draft(memory, digest_of(namespace, new.session, new.text), tuple(spans), preceding)
+        ends[key] = SessionEnd(turn, draft.searched()[-1])
+    return draft

@@ -454,7 +454,7 @@ class TestJsonFiles:
 
     @pytest.mark.parametrize("content", [5, "text", [[]], [None]])
     def test_json_of_another_kind_is_named(self, read_longmemeval: Read, content: Any) -> None:
-        with pytest.raises(InvalidInput, match="benchmark.json: entry 1: "):
+        with pytest.raises(InvalidInput, match=r"benchmark\.json: entry 1: "):
             read_longmemeval(json.dumps(content))
 
     @pytest.mark.parametrize("file_format", ["locomo", "longmemeval"])

@@ -1,0 +1,100 @@
+"""Real stores with the embedded model, and models that are another, held up, or not to be had."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from byheart_store import MemoryStore, encoder
+from byheart_store.passages import EMBEDDED
+
+HOLD = (
+    "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
+    "print('held', flush=True); sys.stdin.read()"
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+async def store(home: Path) -> AsyncIterator[MemoryStore]:
+    async with await MemoryStore.open(home) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def wordless(home: Path) -> AsyncIterator[MemoryStore]:
+    """A store whose model can't be had."""
+    async with await MemoryStore.open(home, model="no/such-model") as opened:
+        yield opened
+
+
+@pytest.fixture
+def other_model(tmp_path: Path) -> str:
+    """A folder whose vectors have the embedded model's dimension and another meaning."""
+    folder = shutil.copytree(EMBEDDED, tmp_path / "other")
+    manifest = json.loads((folder / "byheart.json").read_text())
+    (folder / "byheart.json").write_text(json.dumps(manifest | {"pooling": "cls"}))
+    return str(folder)
+
+
+@pytest.fixture
+def held_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Models load only once the event is set."""
+    go, load = threading.Event(), encoder.load_encoder
+
+    def held(*args: Any, **named: Any) -> encoder.Encoder:
+        go.wait()
+        return load(*args, **named)
+
+    monkeypatch.setattr(encoder, "load_encoder", held)
+    yield go
+    go.set()
+
+
+@pytest.fixture
+def locked(home: Path) -> Callable[[], AbstractContextManager[None]]:
+    """Another process holds the write lock."""
+
+    @contextmanager
+    def held() -> Iterator[None]:
+        home.mkdir(exist_ok=True)
+        command = [sys.executable, "-c", HOLD, str(home / "write.lock")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin
+            assert process.stdout
+            assert process.stdout.readline().strip() == b"held"
+            yield
+            process.stdin.close()
+
+    return held
+
+
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    """A folder that may only be read, by a user other than root."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("rights work otherwise on this platform")
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o555)
+    user = os.geteuid()
+    yield folder
+    if os.geteuid() != user:
+        os.seteuid(user)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755)
+    shutil.rmtree(folder)

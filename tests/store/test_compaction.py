@@ -1,0 +1,72 @@
+"""Single writes, however many, keep the store small and quick."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import lancedb
+import pytest
+
+from byheart_store import MemoryStore, NewMemory, database, schema
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old versions are dropped at once, as they are otherwise after a minute."""
+    monkeypatch.setattr(database, "OLD_VERSIONS_KEPT", timedelta(milliseconds=100))
+
+
+async def fragments_and_versions(home: Path, name: str) -> tuple[int, int]:
+    table = await (await lancedb.connect_async(str(home / "db"))).open_table(name)
+    stats = await table.stats()
+    fragments: int = stats["fragment_stats"]["num_fragments"]  # type: ignore[index]
+    return fragments, len(await table.list_versions())
+
+
+async def test_two_hundred_single_writes_stay_bounded(
+    home: Path, store: MemoryStore, hasty: None
+) -> None:
+    for number in range(200):
+        await store.remember(NewMemory(text=f"Note {number} about apples"))
+    await store.close()
+    fragments, versions = await fragments_and_versions(home, schema.MEMORIES)
+    assert fragments < 2 * database.COMMITS_BETWEEN_COMPACTIONS
+    assert versions < 2.5 * database.COMMITS_BETWEEN_COMPACTIONS
+    async with await MemoryStore.open(home) as store:
+        assert 0 < ((await store.stats()).bytes or 0) < 4_000_000
+
+
+async def test_deletes_do_not_pile_up_versions(home: Path, store: MemoryStore, hasty: None) -> None:
+    batch = [NewMemory(text=f"Note {number} about apples") for number in range(150)]
+    for receipt in await store.remember_many(batch):
+        await store.forget([receipt.id])
+    await store.close()
+    _, versions = await fragments_and_versions(home, schema.MEMORIES)
+    assert versions < 2.5 * database.COMMITS_BETWEEN_COMPACTIONS
+
+
+async def test_short_lived_processes_compact_as_well(home: Path, hasty: None) -> None:
+    for number in range(90):
+        async with await MemoryStore.open(home, model="no/such-model") as store:
+            await store.remember(NewMemory(text=f"Note {number} about apples"))
+    fragments, _ = await fragments_and_versions(home, schema.MEMORIES)
+    assert fragments < 1.2 * database.COMMITS_BETWEEN_COMPACTIONS
+
+
+async def test_the_recall_log_is_compacted_too(home: Path, store: MemoryStore, hasty: None) -> None:
+    for number in range(150):
+        await store.recall(f"question {number}", mode="text")
+        await store.logged_recalls()
+    await store.close()
+    fragments, _ = await fragments_and_versions(home, schema.RECALLS)
+    assert fragments < 2 * database.COMMITS_BETWEEN_COMPACTIONS
+
+
+async def test_reindex_compacts(home: Path, store: MemoryStore) -> None:
+    ids = [(await store.remember(NewMemory(text=f"Note {n} on apples"))).id for n in range(20)]
+    await store.reindex()
+    fragments, _ = await fragments_and_versions(home, schema.MEMORIES)
+    assert fragments <= 2
+    assert {memory.id async for memory in store.memories()} == set(ids)
+    assert len((await store.recall("apples", limit=20)).hits) == 20
