@@ -6,11 +6,11 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 from byheart_store import MemoryStore, NewMemory
 from byheart_store.encoder import load_encoder
-from byheart_store.records import iso
 from byheart_store.schema import FORMAT
 
 _IMPORTED_AT_ONCE = 512
@@ -45,13 +45,5 @@ def content_key(memories: Iterable[NewMemory]) -> str:
     """32 hex digits that change with any memory and with how memories are stored."""
     digest = hashlib.blake2b(f"format {FORMAT}".encode(), digest_size=16)
     for memory in memories:
-        fields: list[object] = [
-            memory.id,
-            memory.text,
-            memory.namespace,
-            memory.session,
-            memory.turn,
-        ]
-        fields += [memory.speaker, iso(memory.at), list(memory.tags)]
-        digest.update(json.dumps(fields).encode())
+        digest.update(json.dumps(asdict(memory), default=str).encode())
     return digest.hexdigest()

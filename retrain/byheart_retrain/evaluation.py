@@ -120,7 +120,7 @@ class Scores:
     values: NDArray[np.float64]
     means: Mapping[str, Interval]
 
-    def as_dict(self) -> dict[str, dict[str, float]]:
+    def as_dict(self) -> dict[str, dict[str, float | None]]:
         """Mean, low and high by metric."""
         return {name: interval.as_dict() for name, interval in self.means.items()}
 

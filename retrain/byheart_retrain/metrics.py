@@ -76,9 +76,10 @@ class Interval:
     low: float
     high: float
 
-    def as_dict(self) -> dict[str, float]:
-        """The three numbers by name."""
-        return {"mean": self.mean, "low": self.low, "high": self.high}
+    def as_dict(self) -> dict[str, float | None]:
+        """The three numbers by name; nothing, as JSON has no NaN, where nothing was measured."""
+        numbers = {"mean": self.mean, "low": self.low, "high": self.high}
+        return {name: None if math.isnan(number) else number for name, number in numbers.items()}
 
 
 def intervals(values: Floats, seed: int = 0) -> list[Interval]:

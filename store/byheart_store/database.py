@@ -93,7 +93,7 @@ class Database:
         if schema.MEMORIES not in names:
             layout = schema.described(schema.memories_schema(), Description())
             memories = await self._connection.create_table(schema.MEMORIES, schema=layout)
-            await schema.create_text_indexes(memories)
+            await schema.create_text_index(memories)
 
     async def _bring_up_to_date(self) -> None:
         description = await self.describe()
@@ -104,8 +104,8 @@ class Database:
             )
         if description.format < schema.FORMAT:
             await self.write(self._migrate)
-        if len(list(await self.memories.list_indices())) < len(schema.TEXT_COLUMNS):
-            await self.write(lambda: schema.create_text_indexes(self.memories))
+        if not list(await self.memories.list_indices()):
+            await self.write(lambda: schema.create_text_index(self.memories))
 
     async def _migrate(self) -> None:
         description = await self.describe()

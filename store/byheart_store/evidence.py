@@ -7,7 +7,6 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from byheart_store.schema import CONTEXT, SEARCHED
 from byheart_store.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -27,9 +26,8 @@ class Evidence:
 
     `memories` (n,) are their places in the snapshot, `sessions` (n,) their sessions' numbers, -1
     without one, `first` (n + 1,) where the passages of each begin, `rows` (r,) the passages'
-    places in the snapshot. `text` and `context` (r,) are BM25
-    scores, 0 where no word was found. `cosines` (r,) are -1 where a passage has no vector. Each
-    of the three is None where it was not asked.
+    places in the snapshot. `text` (r,) are BM25 scores, 0 where no word was found, `cosines` (r,)
+    are -1 where a passage has no vector; each is None where it was not asked.
     """
 
     memories: Integers
@@ -37,7 +35,6 @@ class Evidence:
     first: Integers
     rows: Integers
     text: Floats | None
-    context: Floats | None
     cosines: Floats | None
 
     def __len__(self) -> int:
@@ -49,18 +46,12 @@ async def gather_evidence(
     words: str | None,
     encoding: Awaitable[Floats | None],
     predicate: str,
-    *,
-    context: bool,
 ) -> Evidence:
-    """Ask the legs that are given something to look for, while the query is being encoded.
-
-    `context` has the words looked for with the turn before as well.
-    """
-    vector, admitted, text, with_context = await asyncio.gather(
+    """Ask the legs that are given something to look for, while the query is being encoded."""
+    vector, admitted, text = await asyncio.gather(
         encoding,
         snapshot.admitted(predicate),
-        _words(snapshot, words, SEARCHED, predicate),
-        _words(snapshot, words if context else None, CONTEXT, predicate),
+        _words(snapshot, words, predicate),
     )
     memories, first, rows = _admitted_rows(snapshot, admitted)
     return Evidence(
@@ -69,15 +60,12 @@ async def gather_evidence(
         first=first,
         rows=rows,
         text=None if text is None else text[rows],
-        context=None if with_context is None else with_context[rows],
         cosines=_cosines(snapshot, rows, vector),
     )
 
 
-async def _words(
-    snapshot: Snapshot, words: str | None, column: str, predicate: str
-) -> Floats | None:
-    return None if words is None else await snapshot.words(words, column, predicate)
+async def _words(snapshot: Snapshot, words: str | None, predicate: str) -> Floats | None:
+    return None if words is None else await snapshot.words(words, predicate)
 
 
 def _admitted_rows(

@@ -26,7 +26,6 @@ class Fusion:
 
     pool            how many of the best memories a score is measured against
     vector          weight of the vectors against the words, 0 to 1
-    context         share of the words found with the turn before, 0 to 1
     power           above 1, a leg counts for more where its best stands out
     session         share of the best score in its session that a memory gains
     window          share of its neighbours' scores that a memory gains
@@ -36,7 +35,6 @@ class Fusion:
 
     pool: int = 200
     vector: float = 0.5
-    context: float = 0.6
     power: float = 1.5
     session: float = 0.3
     window: float = 0.1
@@ -101,12 +99,6 @@ def vector_leg(cosines: Floats, first: Integers, fusion: Fusion) -> Floats:
     """(r,) cosines of passages -> (n,) standard scores of their memories."""
     paid = fusion.vector_length * luck_of_length(first)
     return standard_scores(best_of_passages(cosines, first) - paid, fusion.pool)
-
-
-def with_context(text: Floats, context: Floats, fusion: Fusion) -> Floats:
-    """(n,) standard scores of the words without and with the turn before -> (n,) of both."""
-    both = (1 - fusion.context) * text + fusion.context * context
-    return standard_scores(both, fusion.pool)
 
 
 def blended(text: Floats, vector: Floats | None, fusion: Fusion) -> Floats:

@@ -6,13 +6,64 @@ after a crash in its middle. It never drops what it can't rebuild.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from byheart_store.rows import before_next, said, searched
+from byheart_store.schema import ROW_KEY, SEARCHED, create_text_index
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from lancedb.table import AsyncTable
 
 Migration: TypeAlias = "Callable[[AsyncTable, AsyncTable, AsyncTable], Awaitable[None]]"
 
-FROM_FORMAT: Mapping[int, Migration] = {}
+_PLACE = ("namespace", "session", "turn", "created", "id", "passage")
+
+
+async def search_one_column(memories: AsyncTable, *_: AsyncTable) -> None:
+    """From 1 to 2: the turns before are searched in the column of the own words, weighted.
+
+    Format 1 had a second text column for them, `context`.
+    """
+    columns = [*_PLACE, "start", "end", "speaker", "text"]
+    rows = await memories.query().select(columns).to_arrow()
+    ordered = rows.sort_by([(name, "ascending") for name in _PLACE]).to_pylist()
+    update = _searched_anew(ordered, rows.schema)
+    await memories.merge_insert(ROW_KEY).when_matched_update_all().execute(update)
+    for index in await memories.list_indices():
+        await memories.drop_index(index.name)
+    if "context" in (await memories.schema()).names:
+        await memories.drop_columns(["context"])
+    await create_text_index(memories)
+
+
+def _searched_anew(rows: Iterable[Mapping[str, Any]], layout: pa.Schema) -> pa.Table:
+    """Keys and `searched` of all rows, given in the order of sessions and turns."""
+    import pyarrow as pa
+
+    updated: list[dict[str, Any]] = []
+    before: tuple[str, ...] = ()
+    session = None
+    for _, group in groupby(rows, key=itemgetter("id")):
+        passages = list(group)
+        first = passages[0]
+        if session != (first["namespace"], first["session"]):
+            session, before = (first["namespace"], first["session"]), ()
+        parts = [first["text"][row["start"] : row["end"]] for row in passages]
+        texts = [said(first["speaker"], part) for part in parts]
+        found = searched(texts, None if first["session"] is None else before)
+        updated += [
+            {"id": row["id"], "passage": row["passage"], SEARCHED: text}
+            for row, text in zip(passages, found, strict=True)
+        ]
+        before = before_next(before, texts)
+    return pa.Table.from_pylist(
+        updated, schema=pa.schema([*map(layout.field, ROW_KEY), pa.field(SEARCHED, pa.string())])
+    )
+
+
+FROM_FORMAT: Mapping[int, Migration] = {1: search_one_column}
 """The step that leads from each format to the next."""

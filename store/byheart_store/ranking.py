@@ -15,10 +15,10 @@ from byheart_store.fusion import (
     blended,
     text_leg,
     vector_leg,
-    with_context,
     with_session_evidence,
 )
 from byheart_store.records import Explanation
+from byheart_store.tuning import Tuning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,14 +61,14 @@ class Ranking:
         )
 
 
-def rank(evidence: Evidence, limit: int, fusion: Fusion) -> Ranking:
+def rank(evidence: Evidence, limit: int, tuning: Tuning) -> Ranking:
     """Fuse what the legs say of n memories and take the best `limit`.
 
     Evidence of one leg alone is ranked by that leg alone.
     """
     import numpy as np
 
-    first = evidence.first
+    first, fusion = evidence.first, tuning.fusion
     words, cosines = evidence.text, evidence.cosines
     scores = fused(evidence, fusion)
     relevance = _relevance(scores, None if cosines is None else best_of_passages(cosines, first))
@@ -95,9 +95,6 @@ def fused(evidence: Evidence, fusion: Fusion) -> Floats:
     if evidence.text is None:
         return _no_scores(evidence) if vector is None else vector
     text = text_leg(evidence.text, first, fusion)
-    if evidence.context is None:
-        return text
-    text = with_context(text, text_leg(evidence.context, first, fusion), fusion)
     return with_session_evidence(blended(text, vector, fusion), evidence.sessions, fusion)
 
 
@@ -108,9 +105,8 @@ def _found(evidence: Evidence) -> Booleans:
     found = np.zeros(len(evidence.rows), bool)
     if evidence.cosines is not None:
         found |= evidence.cosines > UNKNOWN_COSINE
-    for words in (evidence.text, evidence.context):
-        if words is not None:
-            found |= words > 0
+    if evidence.text is not None:
+        found |= evidence.text > 0
     return np.logical_or.reduceat(found, evidence.first[:-1]) if len(found) else found
 
 

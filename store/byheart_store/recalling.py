@@ -13,11 +13,12 @@ from byheart_store.database import Database
 from byheart_store.errors import InvalidInput, ModelUnavailable
 from byheart_store.evidence import Evidence, gather_evidence
 from byheart_store.filters import to_sql
-from byheart_store.fusion import Fusion
 from byheart_store.models import ActiveModel, column_of
 from byheart_store.passages import Span, count_tokens
 from byheart_store.ranking import Ranking, rank
 from byheart_store.records import (
+    ADMIT_ALL,
+    DEFAULT_LIMIT,
     Filter,
     Hit,
     LoggedRecall,
@@ -30,6 +31,7 @@ from byheart_store.records import (
 )
 from byheart_store.shown import shown_span
 from byheart_store.snapshot import Snapshot, Snapshots
+from byheart_store.tuning import DEFAULT_TUNING, Tuning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,18 +43,41 @@ if TYPE_CHECKING:
 MOST_ANSWERS_KEPT = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A checked query with its filter, and the encoder and column to ask with, if any."""
+    """What is asked for.
+
+    Raises:
+        InvalidInput: an argument can't be accepted; the message says what to send.
+    """
 
     query: str
-    limit: int
-    where: Filter
-    mode: Mode
-    max_tokens: int | None
-    encoder: Encoder | None
-    column: str | None
-    notice: str | None
+    limit: int = DEFAULT_LIMIT
+    where: Filter = ADMIT_ALL
+    mode: Mode = "hybrid"
+    max_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "query", checked_query(self.query))
+        checked_limit(self.limit)
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise InvalidInput(
+                f"max_tokens: {self.max_tokens} must be at least 1; leave it out for no bound"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What there is to answer with: encoder and column where there is a model, else a notice."""
+
+    encoder: Encoder | None = None
+    tuning: Tuning = DEFAULT_TUNING
+    notice: str | None = None
+
+    @property
+    def column(self) -> str | None:
+        """The column of the encoder's own vectors."""
+        return column_of(self.encoder).column if self.encoder else None
 
 
 class Recaller:
@@ -66,55 +91,50 @@ class Recaller:
         self._asked: dict[tuple[object, ...], Evidence] = {}
 
     async def recall(
-        self,
-        query: str,
-        limit: int,
-        where: Filter,
-        mode: Mode,
-        max_tokens: int | None,
-        *,
-        wait_for_model: bool,
+        self, question: Question, *, wait_for_model: bool
     ) -> tuple[Recall, LoggedRecall]:
-        """Answer a query; the second result is what the log keeps of it."""
+        """Answer a question; the second result is what the log keeps of it."""
         began = time.perf_counter()
-        _check(max_tokens)
-        encoder, column, notice = await self._encoder(mode, wait=wait_for_model)
-        question = Question(
-            checked_query(query), checked_limit(limit), where, mode, max_tokens,
-            encoder, column, notice,
-        )  # fmt: skip
-        snapshot = await self._snapshots.current(question.column)
-        evidence = await self._evidence(snapshot, question)
-        ranking = rank(evidence, limit, Fusion())
+        means = await self._means(question.mode, wait=wait_for_model)
+        snapshot = await self._snapshots.current(means.column)
+        evidence = await self._evidence(question, means, snapshot)
+        ranking = rank(evidence, question.limit, means.tuning)
         hits = await self._hits(question, snapshot, evidence, ranking)
-        milliseconds = (time.perf_counter() - began) * 1000
         recall = Recall(
             recall_id=uuid7(),
             query=question.query,
             hits=hits,
             no_match=ranking.no_match,
-            degraded=notice is not None,
-            notice=notice,
-            milliseconds=milliseconds,
+            degraded=means.notice is not None,
+            notice=means.notice,
+            milliseconds=(time.perf_counter() - began) * 1000,
         )
-        return recall, _logged(recall, question)
+        return recall, _logged(recall, question, means)
 
-    async def _encoder(
-        self, mode: Mode, *, wait: bool
-    ) -> tuple[Encoder | None, str | None, str | None]:
-        """The encoder and its column, or neither and why."""
+    async def evidence(self, question: Question) -> Evidence:
+        """What the legs say, waiting for the model.
+
+        Raises:
+            ModelUnavailable, ModelMismatch: there is no model to ask with.
+        """
+        means = Means(await self._model.wait())
+        return await self._evidence(question, means, await self._snapshots.current(means.column))
+
+    async def _means(self, mode: Mode, *, wait: bool) -> Means:
         if mode == "text":
-            return None, None, None
+            return Means()
         description = await self._database.describe()
+        column = description.active_column
+        tuning = (column.tuning if column else None) or DEFAULT_TUNING
         try:
             encoder = await self._at_hand(description, wait=wait or mode == "vector")
         except ModelUnavailable as unavailable:
             if mode == "vector":
                 raise
-            return None, None, f"searched by words alone: {unavailable}"
+            return Means(None, tuning, f"searched by words alone: {unavailable}")
         if encoder is None:
-            return None, None, "searched by words alone: the model is still loading"
-        return encoder, column_of(encoder).column, None
+            return Means(None, tuning, "searched by words alone: the model is still loading")
+        return Means(encoder, tuning)
 
     async def _at_hand(self, description: schema.Description, *, wait: bool) -> Encoder | None:
         if wait:
@@ -124,24 +144,20 @@ class Recaller:
             raise self._model.failure
         return encoder
 
-    async def _evidence(self, snapshot: Snapshot, question: Question) -> Evidence:
+    async def _evidence(self, question: Question, means: Means, snapshot: Snapshot) -> Evidence:
         """What the legs say; asked again with another limit, they need not be asked again."""
         predicate = to_sql(question.where)
-        key = (snapshot.version, question.column, question.mode, question.query, predicate)
-        if key not in self._asked:
-            words = None if question.mode == "vector" else question.query
-            evidence = await gather_evidence(
-                snapshot,
-                words,
-                _encoded(question),
-                predicate,
-                context=question.mode == "hybrid",
-            )
-            if len(self._asked) >= MOST_ANSWERS_KEPT:
-                self._asked.pop(next(iter(self._asked)), None)
-            self._asked[key] = evidence
-            return evidence
-        return self._asked[key]
+        key = (snapshot.version, means.column, question.mode, question.query, predicate)
+        known = self._asked.get(key)
+        if known is not None:
+            return known
+        words = None if question.mode == "vector" else question.query
+        encoding = _encoded(question.query, means.encoder)
+        evidence = await gather_evidence(snapshot, words, encoding, predicate)
+        if len(self._asked) >= MOST_ANSWERS_KEPT:
+            self._asked.pop(next(iter(self._asked)), None)
+        self._asked[key] = evidence
+        return evidence
 
     async def _hits(
         self, question: Question, snapshot: Snapshot, evidence: Evidence, ranking: Ranking
@@ -173,17 +189,8 @@ class Recaller:
         return tuple(hits)
 
 
-async def _encoded(question: Question) -> NDArray[np.float32] | None:
-    if question.encoder is None:
-        return None
-    return await asyncio.to_thread(question.encoder.encode_query, question.query)
-
-
-def _check(max_tokens: int | None) -> None:
-    if max_tokens is not None and max_tokens < 1:
-        raise InvalidInput(
-            f"max_tokens: {max_tokens} must be at least 1; leave it out for no bound"
-        )
+async def _encoded(query: str, encoder: Encoder | None) -> NDArray[np.float32] | None:
+    return None if encoder is None else await asyncio.to_thread(encoder.encode_query, query)
 
 
 def _fitting(text: str, spans: Sequence[Span], tokens: int | None) -> Span | None:
@@ -195,7 +202,7 @@ def _fitting(text: str, spans: Sequence[Span], tokens: int | None) -> Span | Non
     )
 
 
-def _logged(recall: Recall, question: Question) -> LoggedRecall:
+def _logged(recall: Recall, question: Question, means: Means) -> LoggedRecall:
     return LoggedRecall(
         recall_id=recall.recall_id,
         query=recall.query,
@@ -204,7 +211,7 @@ def _logged(recall: Recall, question: Question) -> LoggedRecall:
         namespaces=tuple(hit.memory.namespace for hit in recall.hits),
         relevances=tuple(hit.relevance for hit in recall.hits),
         scores=tuple(hit.explanation.score for hit in recall.hits),
-        model=question.encoder.name if question.encoder else None,
+        model=means.encoder.name if means.encoder else None,
         mode=question.mode,
         no_match=recall.no_match,
         degraded=recall.degraded,

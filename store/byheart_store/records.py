@@ -433,3 +433,7 @@ def _checked_text(text: str) -> str:
             "store it in parts"
         )
     return text
+
+
+ADMIT_ALL = Filter()
+WITH_REPLACED = Filter(include_replaced=True)

@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-LONGEST_CONTEXT = 1_000
-"""Characters of the turn before that are searched with a turn."""
+TURNS_BEFORE = 2
+LONGEST_BEFORE = 500
+"""So many whole turns, of so many characters together, are searched with the turn after them."""
+
+OWN_WORDS = 3
+"""How often a turn's own words stand beside those before it: a field weight, as in BM25F
+(Robertson, Zaragoza and Taylor 2004), for an index that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +34,47 @@ class Draft:
     memory: Memory
     digest: str
     spans: tuple[Span, ...]
-    preceding: str | None
+    before: tuple[str, ...] | None
 
-    def searched(self) -> list[str]:
-        """What the encoder reads and the text leg searches, one text per passage."""
+    def said(self) -> list[str]:
+        """What the encoder reads, one text per passage."""
         return [said(self.memory.speaker, self.memory.text[s.start : s.end]) for s in self.spans]
 
 
 def said(speaker: str | None, text: str) -> str:
     """A text with its speaker, as both legs search it."""
     return f"{speaker}: {text}" if speaker else text
+
+
+def searched(passages: Sequence[str], before: Sequence[str] | None) -> list[str]:
+    """What the text leg searches of each passage as said.
+
+    `before` are the turns that a memory's words are searched with, None outside of sessions. A
+    long memory has context enough of its own.
+    """
+    if before is None or len(passages) > 1:
+        return list(passages)
+    return ["\n".join([*before, *list(passages) * OWN_WORDS])]
+
+
+def before_next(before: Sequence[str], passages: Sequence[str]) -> tuple[str, ...]:
+    """The turns that the turn after this one is searched with, oldest first.
+
+    Whole short turns only: the tail of a long one says little of what follows it.
+    """
+    if len(passages) > 1:
+        return ()
+    turns = [*before, *passages][-TURNS_BEFORE:]
+    while turns and sum(map(len, turns)) > LONGEST_BEFORE:
+        del turns[0]
+    return tuple(turns)
+
+
+def said_of(row: Mapping[str, Any]) -> list[str]:
+    """What was said in a memory, from its first row: one text if it is short, else parts."""
+    text, end = row["text"], row["end"]
+    parts = [text[:end], text[end:]] if text[end:].strip() else [text[:end]]
+    return [said(row["speaker"], part) for part in parts]
 
 
 def digest_of(namespace: str, session: str | None, text: str) -> str:
@@ -65,17 +101,14 @@ def _rows(draft: Draft) -> list[dict[str, Any]]:
         "metadata": json.dumps(dict(memory.metadata), ensure_ascii=False),
         "metadata_terms": metadata_terms(memory.metadata),
     }
-    searched = draft.searched()
+    texts = searched(draft.said(), draft.before)
     rows = [
         shared
         | {"passage": number, "start": span.start, "end": span.end}
-        | {"text": None, "searched": own, "context": own}
-        for number, (span, own) in enumerate(zip(draft.spans, searched, strict=True))
+        | {"text": None, "searched": text}
+        for number, (span, text) in enumerate(zip(draft.spans, texts, strict=True))
     ]
-    rows[0]["text"] = memory.text
-    if draft.preceding is not None:
-        rows[0]["context"] = f"{draft.preceding[-LONGEST_CONTEXT:]}\n{searched[0]}"
-    return rows
+    return [rows[0] | {"text": memory.text}, *rows[1:]]
 
 
 def to_table(

@@ -9,23 +9,25 @@ a memory one commit, and every switch of models too.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from byheart_store.stopwords import ENGLISH
+from byheart_store.tuning import Tuning
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from lancedb.table import AsyncTable
 
-FORMAT = 1
+FORMAT = 2
 
 MEMORIES = "memories"
 RECALLS = "recalls"
 LABELS = "labels"
 
-TEXT_COLUMNS = (SEARCHED, CONTEXT) = ("searched", "context")
-"""A passage with its speaker; the same with the turn that stood before it."""
+SEARCHED = "searched"
+"""The column of the text leg: a passage with its speaker and the turns before it."""
 ROW_KEY = ["id", "passage"]
 EMBEDDED_KEY = [*ROW_KEY, "digest"]
 """With the digest, no vector reaches a row whose text has become another meanwhile."""
@@ -53,12 +55,13 @@ MEMORY_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class VectorColumn:
-    """One model's vectors: where they lie and what made them."""
+    """One model's vectors: where they lie, what made them, and what was fitted for them."""
 
     column: str
     model: str
     fingerprint: str
     dimension: int
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,18 @@ class Description:
         return next((column for column in self.columns if column.column == self.active), None)
 
     def with_column(self, column: VectorColumn) -> Description:
-        """The same description with this column added, or put in place of its namesake."""
-        others = tuple(known for known in self.columns if known.column != column.column)
-        return replace(self, columns=(*others, column))
+        """The same description with this column, unless it is there."""
+        if any(known.column == column.column for known in self.columns):
+            return self
+        return replace(self, columns=(*self.columns, column))
+
+    def tuned(self, name: str, tuning: Tuning | None) -> Description:
+        """The same description with what was fitted for the column of this name."""
+        columns = tuple(
+            replace(known, tuning=tuning) if known.column == name else known
+            for known in self.columns
+        )
+        return replace(self, columns=columns)
 
     def at_format(self, number: int) -> Description:
         """The same description after a migration."""
@@ -100,11 +112,19 @@ class Description:
         values: dict[str, Any] = json.loads(text)
         if values["format"] > FORMAT:
             return cls(format=values["format"])
-        names = VectorColumn.__slots__
-        columns = tuple(
-            VectorColumn(**{name: column[name] for name in names}) for column in values["columns"]
-        )
+        columns = tuple(_vector_column_of(column) for column in values["columns"])
         return cls(format=values["format"], active=values["active"], columns=columns)
+
+
+def _vector_column_of(values: Mapping[str, Any]) -> VectorColumn:
+    tuning = values.get("tuning")
+    return VectorColumn(
+        column=values["column"],
+        model=values["model"],
+        fingerprint=values["fingerprint"],
+        dimension=values["dimension"],
+        tuning=None if tuning is None else Tuning.from_dict(tuning),
+    )
 
 
 def described(layout: pa.Schema, description: Description) -> pa.Schema:
@@ -121,16 +141,15 @@ def description_of(layout: pa.Schema) -> Description:
     return Description.from_json(metadata[DESCRIPTION_KEY.encode()].decode())
 
 
-async def create_text_indexes(memories: AsyncTable) -> None:
-    """Index the columns that the text leg searches."""
+async def create_text_index(memories: AsyncTable) -> None:
+    """Index the column that the text leg searches, unless it is."""
     from lancedb.index import FTS
 
     # icu/split segments Chinese, Japanese and Thai, and finds `foo` in `foo_bar`.
     config = FTS(base_tokenizer="icu/split", custom_stop_words=ENGLISH)
     indexed = {column for index in await memories.list_indices() for column in index.columns}
-    for column in TEXT_COLUMNS:
-        if column not in indexed:
-            await memories.create_index(column, config=config)
+    if SEARCHED not in indexed:
+        await memories.create_index(SEARCHED, config=config)
 
 
 def vector_column(model: str, fingerprint: str, dimension: int) -> VectorColumn:
@@ -157,7 +176,7 @@ def memories_schema() -> pa.Schema:
             pa.field("start", pa.int32(), nullable=False),
             pa.field("end", pa.int32(), nullable=False),
             pa.field("text", pa.string()),
-            *(pa.field(column, pa.string(), nullable=False) for column in TEXT_COLUMNS),
+            pa.field(SEARCHED, pa.string(), nullable=False),
             pa.field("digest", pa.string(), nullable=False),
             pa.field("namespace", pa.string(), nullable=False),
             pa.field("session", pa.string()),

@@ -74,15 +74,15 @@ class Snapshot:
             self._masks[predicate] = mask[self.first[:-1]]
         return self._masks[predicate]
 
-    async def words(self, query: str, searched: str, predicate: str) -> Floats:
-        """(r,) BM25 scores of the query in one text column, 0 where no word is found."""
+    async def words(self, query: str, predicate: str) -> Floats:
+        """(r,) BM25 scores of the query, 0 where no word is found."""
         import numpy as np
         from lancedb.query import MatchQuery
 
         scores = np.zeros(len(self.starts), np.float32)
         if not len(scores):
             return scores
-        match = MatchQuery(query, searched)  # type: ignore[call-arg]  # its defaults are hidden
+        match = MatchQuery(query, schema.SEARCHED)  # type: ignore[call-arg]  # its defaults are hidden
         search = self.table.query().nearest_to_text(match).where(predicate)
         rows = await search.select(["_rowid", "_score"]).limit(len(scores)).to_arrow()
         scores[self._places_of(rows)] = rows.column("_score").to_numpy()

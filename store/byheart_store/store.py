@@ -14,12 +14,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from byheart_store import schema
 from byheart_store.database import Database, storage_errors
 from byheart_store.errors import ByHeartError, InvalidInput, UnknownMemory
+from byheart_store.evidence import Evidence
 from byheart_store.filters import listed, quoted, to_sql
 from byheart_store.journal import Journal
 from byheart_store.models import ActiveModel, ModelState
-from byheart_store.recalling import Recaller
+from byheart_store.recalling import Question, Recaller
 from byheart_store.records import (
+    ADMIT_ALL,
     DEFAULT_LIMIT,
+    WITH_REPLACED,
     FeedbackCounts,
     Filter,
     Forgotten,
@@ -36,10 +39,9 @@ from byheart_store.records import (
 )
 from byheart_store.reindexing import Progress, Reindexer
 from byheart_store.rows import memory_of
+from byheart_store.tuning import Tuning
 from byheart_store.writing import Writer
 
-ADMIT_ALL = Filter()
-WITH_REPLACED = Filter(include_replaced=True)
 IDS_PER_DELETE = 1_000
 
 P = ParamSpec("P")
@@ -205,12 +207,42 @@ class MemoryStore:
             ModelMismatch: a model was insisted on that is not the store's.
             StoreUnavailable: the store can't be read.
         """
-        recall, logged = await self._recaller.recall(
-            query, limit, where, mode, max_tokens, wait_for_model=wait_for_model
-        )
+        question = Question(query=query, limit=limit, where=where, mode=mode, max_tokens=max_tokens)
+        recall, logged = await self._recaller.recall(question, wait_for_model=wait_for_model)
         if log and self._log_recalls:
             self._journal.record(logged)
         return recall
+
+    @_told_clearly
+    async def evidence(self, query: str, where: Filter = ADMIT_ALL) -> Evidence:
+        """What the legs say of each memory, as a hybrid recall sees it before it ranks.
+
+        Raises:
+            InvalidInput: an argument can't be accepted.
+            ModelUnavailable, ModelMismatch: there is no model to ask with.
+        """
+        return await self._recaller.evidence(Question(query=query, where=where))
+
+    @_told_clearly
+    async def tuning(self) -> Tuning | None:
+        """What was fitted for this store and its active model; None while nothing was."""
+        column = (await self._database.describe()).active_column
+        return column.tuning if column else None
+
+    @_told_clearly
+    async def tune(self, tuning: Tuning | None) -> None:
+        """Rank with these parameters from now on, in every process; None takes the defaults back.
+
+        Raises:
+            ModelUnavailable: the store has no active model to fit parameters to.
+        """
+        await self._model.wait()
+        await self._database.write(lambda: self._tune(tuning))
+
+    async def _tune(self, tuning: Tuning | None) -> None:
+        description = await self._database.describe()
+        if description.active is not None:
+            await self._database.redescribe(description.tuned(description.active, tuning))
 
     @_told_clearly
     async def feedback(

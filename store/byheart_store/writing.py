@@ -23,7 +23,16 @@ from byheart_store.records import (
     now,
     uuid7,
 )
-from byheart_store.rows import Draft, digest_of, digest_of_new, rows_of, to_table
+from byheart_store.rows import (
+    TURNS_BEFORE,
+    Draft,
+    before_next,
+    digest_of,
+    digest_of_new,
+    rows_of,
+    said_of,
+    to_table,
+)
 from byheart_store.schema import MEMORY_COLUMNS, ROW_KEY, VectorColumn, memories_schema
 
 if TYPE_CHECKING:
@@ -46,15 +55,13 @@ TARGET_COLUMNS = ["id", "namespace", "replaced_by"]
 Mark: TypeAlias = dict[str, Any]
 """What a replaced memory's rows are given: `replaced_by` and `replaced_at`."""
 
-_PLACE = ("turn", "passage")
-
 
 @dataclass(frozen=True, slots=True)
 class SessionEnd:
-    """The last turn of a session and the last passage of what was said in it."""
+    """The last turn of a session, and the turns that the next one is searched with."""
 
     turn: int
-    said: str
+    before: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -135,7 +142,7 @@ class Writer:
         """The (passages, d) vectors of each draft; none at all without an encoder."""
         if encoder is None or not plan.drafts:
             return {}
-        texts = {place: draft.searched() for place, draft in plan.drafts.items()}
+        texts = {place: draft.said() for place, draft in plan.drafts.items()}
         flat = [text for own in texts.values() for text in own]
         vectors = await asyncio.to_thread(encoder.encode_passages, flat)
         ends = accumulate(len(own) for own in texts.values())
@@ -231,11 +238,17 @@ class Writer:
         from lancedb.query import ColumnOrdering
 
         query = self._database.memories.query().where(
-            f"namespace = {quoted(namespace)} AND session = {quoted(session)}"
+            f"passage = 0 AND namespace = {quoted(namespace)} AND session = {quoted(session)}"
         )
-        last_first = [ColumnOrdering(column_name=name, ascending=False) for name in _PLACE]
-        rows = await query.order_by(last_first).limit(1).select(["turn", "searched"]).to_list()
-        return SessionEnd(rows[0]["turn"], rows[0]["searched"]) if rows else None
+        last_first = [ColumnOrdering(column_name="turn", ascending=False)]
+        last = query.order_by(last_first).limit(TURNS_BEFORE)
+        rows = await last.select(["turn", "speaker", "text", "end"]).to_list()
+        if not rows:
+            return None
+        before: tuple[str, ...] = ()
+        for row in reversed(rows):
+            before = before_next(before, said_of(row))
+        return SessionEnd(rows[0]["turn"], before)
 
     async def _superseded(
         self, successors: Mapping[str, Mark], column: VectorColumn | None
@@ -350,8 +363,9 @@ def _draft(new: NewMemory, spans: Sequence[Span], ends: dict[tuple[str, str], Se
             "created": new.created or now(),
         }
     )
-    preceding = end.said if end is not None and turn is not None and end.turn < turn else None
-    draft = Draft(memory, digest_of(namespace, new.session, new.text), tuple(spans), preceding)
-    if new.session and turn is not None and (end is None or turn >= end.turn):
-        ends[key] = SessionEnd(turn, draft.searched()[-1])
+    in_order = turn is not None and (end is None or end.turn <= turn)
+    before = None if not new.session else end.before if end and in_order else ()
+    draft = Draft(memory, digest_of(namespace, new.session, new.text), tuple(spans), before)
+    if new.session and turn is not None and in_order:
+        ends[key] = SessionEnd(turn, before_next(before or (), draft.said()))
     return draft

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,12 @@ from pathlib import Path
 import pytest
 
 BYHEART = [sys.executable, "-m", "byheart_server"]
+# A terminal sends Ctrl-C as a signal only to the session that it controls: the one that opened it.
+OWN_TERMINAL = """
+import os, sys
+os.close(os.open(os.ttyname(0), os.O_RDWR))
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 
 def test_the_module_runs_as_the_command() -> None:
@@ -30,6 +37,54 @@ def test_an_interrupt_ends_it_quietly(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err.strip()) == (130, b"", b"")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals")
+@pytest.mark.parametrize(
+    ("answer", "code", "left"), [("n\n", 1, 1), ("\x03", 130, 1), ("y\n", 0, 0)]
+)
+def test_forgetting_at_a_terminal_is_asked_first(
+    tmp_path: Path, answer: str, code: int, left: int
+) -> None:
+    home = ["--home", str(tmp_path)]
+    subprocess.run([*BYHEART, "remember", "x", *home], check=True, capture_output=True)
+
+    assert at_a_terminal([*BYHEART, "forget", "--before", "2100-01-01", *home], answer) == code
+
+    stats = subprocess.run([*BYHEART, "stats", "--json", *home], check=True, capture_output=True)
+    assert json.loads(stats.stdout)["memories"] == left
+
+
+def at_a_terminal(command: list[str], answer: str) -> int:
+    """The exit code of a command that is answered when it asks something."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWN_TERMINAL, *command[1:]],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    with process:
+        said = b""
+        while b"[y/N]" not in said and (heard := _heard(ours)):
+            said += heard
+        os.write(ours, answer.encode())
+        code = process.wait(timeout=20)
+    os.close(ours)
+    assert b"[y/N]" in said, said.decode()
+    return code
+
+
+def _heard(terminal: int) -> bytes:
+    """What the terminal shows next; nothing once its process has ended."""
+    try:
+        return os.read(terminal, 1024)
+    except OSError:
+        return b""
 
 
 def test_a_reader_that_leaves_is_no_traceback(tmp_path: Path) -> None:

@@ -36,8 +36,9 @@ def steps(old_home: Path, monkeypatch: pytest.MonkeyPatch) -> Steps:
         taken.append("doubt")
         await memories.update({"source": "hearsay"})
 
-    monkeypatch.setattr(migrations, "FROM_FORMAT", {1: shout, 2: doubt})
-    monkeypatch.setattr(schema, "FORMAT", 3)
+    steps = {schema.FORMAT: shout, schema.FORMAT + 1: doubt}
+    monkeypatch.setattr(migrations, "FROM_FORMAT", steps)
+    monkeypatch.setattr(schema, "FORMAT", schema.FORMAT + 2)
     return taken
 
 
@@ -46,7 +47,7 @@ async def test_every_step_is_taken_once_in_order(old_home: Path, steps: Steps) -
         async with await MemoryStore.open(old_home) as store:
             memory = await store.get("tea")
             assert (memory.speaker, memory.source) == ("ANA", "hearsay")
-            assert (await store.stats()).format == 3
+            assert (await store.stats()).format == schema.FORMAT
     assert steps == ["shout", "doubt"]
 
 
@@ -64,7 +65,7 @@ async def test_a_migration_goes_on_where_it_broke_off(
         raise OSError("power cut")
 
     with monkeypatch.context() as broken:
-        broken.setitem(migrations.FROM_FORMAT, 2, power_cut)  # type: ignore[arg-type]
+        broken.setitem(migrations.FROM_FORMAT, schema.FORMAT - 1, power_cut)  # type: ignore[arg-type]
         with pytest.raises(StoreUnavailable, match="power cut"):
             await MemoryStore.open(old_home)
     async with await MemoryStore.open(old_home) as store:

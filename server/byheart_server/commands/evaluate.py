@@ -20,7 +20,7 @@ from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import counted, print_json
 from byheart_server.commands.progress import progress
 from byheart_server.settings import Settings
-from byheart_store import MemoryStore
+from byheart_store import InvalidInput, MemoryStore
 from byheart_store.records import Mode
 
 _WIDTH_IN_A_FILE = 120
@@ -92,6 +92,8 @@ def eval_command(
 def _guessed(path: Path) -> Format:
     if path.is_dir():
         return "beir"
+    if not path.exists():
+        raise InvalidInput(f"{path}: no such file or folder; give the path of a benchmark")
     raise click.UsageError("--format: say whether the file is longmemeval or locomo")
 
 
@@ -175,10 +177,12 @@ def _title(figures: Mapping[str, Any]) -> str:
     return f"{figures['asked']} queries, {figures['mode']} recall, {figures['model']}"
 
 
-def _cells(means: Mapping[str, Mapping[str, float]], *, wide: bool = False) -> list[str]:
-    cells = []
-    for name in _SHOWN:
-        found = means[name]
-        spread = (found["high"] - found["low"]) / 2
-        cells.append(f"{found['mean']:.3f}" + (f" ±{spread:.3f}" if wide else ""))
-    return cells
+def _cells(means: Mapping[str, Mapping[str, float | None]], *, wide: bool = False) -> list[str]:
+    return [_cell(means[name], wide=wide) for name in _SHOWN]
+
+
+def _cell(found: Mapping[str, float | None], *, wide: bool) -> str:
+    mean, low, high = found["mean"], found["low"], found["high"]
+    if mean is None or low is None or high is None:
+        return "-"
+    return f"{mean:.3f} ±{(high - low) / 2:.3f}" if wide else f"{mean:.3f}"

@@ -6,11 +6,11 @@ import sys
 
 import click
 
-from byheart_server.commands.opened import with_store
+from byheart_server.commands.opened import opened
 from byheart_server.commands.options import filter_options, json_option, settings_options
 from byheart_server.commands.printing import counted, print_json
 from byheart_server.settings import Settings
-from byheart_store import Filter, Forgotten, MemoryStore
+from byheart_store import Filter, Forgotten
 
 
 @click.command("forget")
@@ -36,15 +36,12 @@ def forget_command(
     """
     condition = where if where.narrows else None
 
-    async def forget(store: MemoryStore) -> Forgotten:
-        planned = await store.forget(ids, where=condition, dry_run=True)
-        if dry_run or not planned.ids:
-            return planned
-        if sys.stdin.isatty() and not yes:
-            _ask(planned)
-        return await store.forget(ids, where=condition)
-
-    forgotten = with_store(settings, forget)
+    with opened(settings) as (store, runner):
+        forgotten = runner.run(store.forget(ids, where=condition, dry_run=True))
+        if forgotten.ids and not dry_run:
+            if sys.stdin.isatty() and not yes:
+                _ask(forgotten)
+            forgotten = runner.run(store.forget(ids, where=condition))
     if as_json:
         print_json(_as_dict(forgotten, dry_run))
     else:

@@ -7,6 +7,7 @@ judgement is stored at once, so a session can end at any key and go on later.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 import click
 
-from byheart_server.commands.opened import with_store
+from byheart_server.commands.opened import opened
 from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import counted, day, indented, print_json
 from byheart_server.settings import Settings
@@ -44,10 +45,8 @@ def label_command(settings: Settings, as_json: bool) -> None:
     # With --json, standard output belongs to the one object.
     screen = _Screen(err=as_json)
 
-    async def label(store: MemoryStore) -> Counter[str]:
-        return await _ask_all(store, screen)
-
-    given = with_store(settings, label)
+    with opened(settings) as (store, runner):
+        given = _ask_all(store, runner, screen)
     if as_json:
         print_json({name: given[name] for name in ("useful", "not_useful", "skipped", "left")})
         return
@@ -84,13 +83,13 @@ def _read_key() -> str:
         return ""
 
 
-async def _ask_all(store: MemoryStore, screen: _Screen) -> Counter[str]:
+def _ask_all(store: MemoryStore, runner: asyncio.Runner, screen: _Screen) -> Counter[str]:
     given: Counter[str] = Counter()
-    open_hits = list(_open(await store.logged_recalls(), await store.labels()))
+    open_hits = runner.run(_open_hits(store))
     asked = 0
     shown = ""
     for recall, memory_id, relevance in open_hits:
-        question = await _question(store, recall, memory_id, relevance)
+        question = runner.run(_question(store, recall, memory_id, relevance))
         if question is None:
             asked += 1
             continue
@@ -101,7 +100,7 @@ async def _ask_all(store: MemoryStore, screen: _Screen) -> Counter[str]:
         if key == "q":
             break
         asked += 1
-        given[await _save(store, question, key)] += 1
+        given[runner.run(_save(store, question, key))] += 1
     given["left"] = len(open_hits) - asked + given["skipped"]
     return given
 
@@ -141,6 +140,10 @@ async def _question(
     except UnknownMemory:
         # Forgotten since.
         return None
+
+
+async def _open_hits(store: MemoryStore) -> list[tuple[LoggedRecall, str, float]]:
+    return list(_open(await store.logged_recalls(), await store.labels()))
 
 
 def _open(

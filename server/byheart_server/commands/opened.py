@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from byheart_server.settings import Settings
 from byheart_store import MemoryStore
@@ -12,17 +13,29 @@ from byheart_store import MemoryStore
 T = TypeVar("T")
 
 
-def with_store(settings: Settings, work: Callable[[MemoryStore], Awaitable[T]]) -> T:
-    """Open the store, do the work, close the store, whatever happens."""
+@contextmanager
+def opened(settings: Settings) -> Iterator[tuple[MemoryStore, asyncio.Runner]]:
+    """Open a store, and close it whatever happens.
 
-    async def opened() -> T:
-        store = await MemoryStore.open(
-            settings.home,
-            uri=settings.uri,
-            model=settings.model,
-            log_recalls=settings.log_recalls,
+    A command that asks its user something does so between two runs: a running event loop would
+    keep Ctrl-C from a blocking read.
+    """
+    with asyncio.Runner() as runner:
+        store = runner.run(
+            MemoryStore.open(
+                settings.home,
+                uri=settings.uri,
+                model=settings.model,
+                log_recalls=settings.log_recalls,
+            )
         )
-        async with store:
-            return await work(store)
+        try:
+            yield store, runner
+        finally:
+            runner.run(store.close())
 
-    return asyncio.run(opened())
+
+def with_store(settings: Settings, work: Callable[[MemoryStore], Coroutine[Any, Any, T]]) -> T:
+    """Open the store, do the work, close the store."""
+    with opened(settings) as (store, runner):
+        return runner.run(work(store))

@@ -1,0 +1,40 @@
+"""What is fitted for a store and a model: how the legs are fused, and what a score is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+from byheart_store.fusion import Fusion
+from byheart_store.relevance import Calibration
+
+T = TypeVar("T", Fusion, Calibration)
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """The parameters of a recall beside the vectors; the defaults serve every store."""
+
+    fusion: Fusion = field(default_factory=Fusion)
+    calibration: Calibration = field(default_factory=Calibration)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All parameters as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Tuning:
+        """Read what `as_dict` gave; what it lacks has its default, what is not known is left."""
+        return cls(
+            fusion=_known(Fusion, values.get("fusion", {})),
+            calibration=_known(Calibration, values.get("calibration", {})),
+        )
+
+
+def _known(kind: type[T], values: Mapping[str, Any]) -> T:
+    names = {one.name for one in fields(kind)}
+    return kind(**{name: value for name, value in values.items() if name in names})
+
+
+DEFAULT_TUNING = Tuning()
