@@ -41,6 +41,7 @@ class Answer:
     relevances: tuple[float, ...]
     sessions: tuple[str, ...]
     gold_sessions: frozenset[str]
+    answerable: float
     no_match: bool
     milliseconds: float
 
@@ -51,11 +52,6 @@ class Answer:
     def gold(self, level: str) -> frozenset[str]:
         """The ids that answer the query at this level."""
         return self.query.gold if level == "memory" else self.gold_sessions
-
-    @property
-    def relevance(self) -> float:
-        """How sure the store is that it has an answer at all."""
-        return max(self.relevances, default=0.0)
 
 
 async def ask(
@@ -97,6 +93,7 @@ async def _answer(
         relevances=tuple(hit.relevance for hit in recall.hits),
         sessions=found,
         gold_sessions=_gold_sessions(query, sessions or {}),
+        answerable=recall.answerable,
         no_match=recall.no_match,
         milliseconds=recall.milliseconds,
     )
@@ -195,8 +192,8 @@ def _relevance(answers: Sequence[Answer]) -> dict[str, float]:
     """
     import numpy as np
 
-    answerable = np.array([answer.relevance for answer in answers if _answerable(answer)])
-    others = np.array([answer.relevance for answer in answers if not _answerable(answer)])
+    answerable = np.array([answer.answerable for answer in answers if _answerable(answer)])
+    others = np.array([answer.answerable for answer in answers if not _answerable(answer)])
     said = np.array([relevance for answer in answers for relevance in answer.relevances])
     right = np.array(
         [float(memory in answer.query.gold) for answer in answers for memory in answer.memories]

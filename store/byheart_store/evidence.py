@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from byheart_store.relevance import most_words_score
 from byheart_store.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -26,14 +27,16 @@ class Evidence:
 
     `memories` (n,) are their places in the snapshot, `sessions` (n,) their sessions' numbers, -1
     without one, `first` (n + 1,) where the passages of each begin, `rows` (r,) the passages'
-    places in the snapshot. `text` (r,) are BM25 scores, 0 where no word was found, `cosines` (r,)
-    are -1 where a passage has no vector; each is None where it was not asked.
+    places in the snapshot. `text` (r,) are BM25 scores, 0 where no word was found, of which no
+    text could exceed `most_text`. `cosines` (r,) are -1 where a passage has no vector. Both are
+    None where they were not asked.
     """
 
     memories: Integers
     sessions: Integers
     first: Integers
     rows: Integers
+    most_text: float
     text: Floats | None
     cosines: Floats | None
 
@@ -59,6 +62,7 @@ async def gather_evidence(
         sessions=snapshot.sessions[memories],
         first=first,
         rows=rows,
+        most_text=most_words_score(words or "", len(snapshot.starts)),
         text=None if text is None else text[rows],
         cosines=_cosines(snapshot, rows, vector),
     )

@@ -33,8 +33,8 @@ class Fusion:
     text_length     what it pays of its BM25, as a share, times sqrt(2 ln n)
     """
 
-    pool: int = 200
-    vector: float = 0.5
+    pool: int = 300
+    vector: float = 0.4
     power: float = 1.5
     session: float = 0.3
     window: float = 0.1

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from byheart_store.diversity import diversified
 from byheart_store.evidence import UNKNOWN_COSINE, Evidence
 from byheart_store.fusion import (
     Fusion,
@@ -18,6 +19,7 @@ from byheart_store.fusion import (
     with_session_evidence,
 )
 from byheart_store.records import Explanation
+from byheart_store.relevance import Calibration, query_features
 from byheart_store.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -29,22 +31,29 @@ if TYPE_CHECKING:
     Booleans: TypeAlias = NDArray[np.bool_]
 
 
+DIVERSIFIED_PER_HIT = 4
+FEWEST_DIVERSIFIED = 40
+"""From so many of the best the hits are chosen, so that a restatement has something to yield to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The best of n memories in order (`places`), and what is known of each, as (n,) arrays.
+    """The best of n memories in order (`places`), each with its relevance; the rest explains.
 
-    `passages` (r,) scores the passages among each other, `first` (n + 1,) tells where those of a
-    memory begin.
+    `scores`, `text` and `cosines` (n,) are those of all memories, `passages` (r,) scores the
+    passages among each other, `first` (n + 1,) tells where those of a memory begin. `answerable`
+    is the probability that any memory answers.
     """
 
     places: list[int]
+    relevance: list[float]
+    answerable: float
+    no_match: bool
     scores: Floats
-    relevance: Floats
     text: Floats | None
     cosines: Floats | None
     passages: Floats
     first: Integers
-    no_match: bool
 
     def best_passage(self, place: int) -> int:
         """The number of the passage that matches best, of the memory at this place."""
@@ -61,30 +70,54 @@ class Ranking:
         )
 
 
-def rank(evidence: Evidence, limit: int, tuning: Tuning) -> Ranking:
-    """Fuse what the legs say of n memories and take the best `limit`.
+def rank(evidence: Evidence, vectors: Floats, limit: int, tuning: Tuning) -> Ranking:
+    """Fuse what the legs say of n memories, and take the best `limit` that differ.
 
-    Evidence of one leg alone is ranked by that leg alone.
+    Evidence of one leg alone is ranked by that leg alone. `vectors` (s, d) are those that the
+    evidence's rows point into.
     """
     import numpy as np
 
-    first, fusion = evidence.first, tuning.fusion
-    words, cosines = evidence.text, evidence.cosines
-    scores = fused(evidence, fusion)
-    relevance = _relevance(scores, None if cosines is None else best_of_passages(cosines, first))
+    first, words, cosines = evidence.first, evidence.text, evidence.cosines
+    scores = fused(evidence, tuning.fusion)
+    passages = _passages(evidence, tuning.fusion)
     found = np.flatnonzero(_found(evidence))
-    places = found[np.argsort(-scores[found], kind="stable")][:limit].tolist()
-    no_match = max((float(relevance[place]) for place in places), default=0.0) < 0.5
+    order = found[np.argsort(-scores[found], kind="stable")]
+    pool = order[: max(FEWEST_DIVERSIFIED, DIVERSIFIED_PER_HIT * limit)]
+    best = vectors[evidence.rows[_best_rows(passages, first, pool)]]
+    places = pool[diversified(scores[pool], best, limit, tuning.diversity)]
+    text = None if words is None else best_of_passages(words, first)
+    best_cosines = None if cosines is None else best_of_passages(cosines, first)
+    answerable = _answerable(evidence, text, best_cosines, tuning.calibration)
+    relevance = answerable * tuning.calibration.of_hits(scores[order[:limit]])
     return Ranking(
-        places=places,
+        places=places.tolist(),
+        relevance=relevance.tolist(),
+        answerable=answerable,
+        no_match=not len(places) or answerable < tuning.calibration.threshold,
         scores=scores,
-        relevance=relevance,
-        text=None if words is None else best_of_passages(words, first),
-        cosines=None if cosines is None else best_of_passages(cosines, first),
-        passages=_passages(evidence, fusion),
+        text=text,
+        cosines=best_cosines,
+        passages=passages,
         first=first,
-        no_match=no_match,
     )
+
+
+def _best_rows(passages: Floats, first: Integers, places: Integers) -> Integers:
+    """(r,) scores of passages -> (k,) the best passage's row of the memory at each place."""
+    import numpy as np
+
+    bounds = zip(first[places].tolist(), first[places + 1].tolist(), strict=True)
+    return np.array([low + int(passages[low:high].argmax()) for low, high in bounds], np.int64)
+
+
+def _answerable(
+    evidence: Evidence, text: Floats | None, cosines: Floats | None, calibration: Calibration
+) -> float:
+    if not len(evidence):
+        return 0.0
+    kind = "words" if cosines is None else "vectors" if text is None else "both"
+    return calibration.answerable(query_features(text, cosines, evidence.most_text), kind)
 
 
 def fused(evidence: Evidence, fusion: Fusion) -> Floats:
@@ -125,14 +158,6 @@ def _no_scores(evidence: Evidence) -> Floats:
     import numpy as np
 
     return np.zeros(len(evidence), np.float32)
-
-
-def _relevance(scores: Floats, cosines: Floats | None) -> Floats:
-    import numpy as np
-
-    if cosines is None:
-        return np.clip(scores / 8, 0, 1)
-    return (1 / (1 + np.exp(5 - 12 * cosines))).astype(np.float32)
 
 
 def _value_of(scores: Floats | None, place: int, worst: float) -> float | None:

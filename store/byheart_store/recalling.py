@@ -98,12 +98,13 @@ class Recaller:
         means = await self._means(question.mode, wait=wait_for_model)
         snapshot = await self._snapshots.current(means.column)
         evidence = await self._evidence(question, means, snapshot)
-        ranking = rank(evidence, question.limit, means.tuning)
+        ranking = rank(evidence, snapshot.vectors, question.limit, means.tuning)
         hits = await self._hits(question, snapshot, evidence, ranking)
         recall = Recall(
             recall_id=uuid7(),
             query=question.query,
             hits=hits,
+            answerable=ranking.answerable,
             no_match=ranking.no_match,
             degraded=means.notice is not None,
             notice=means.notice,
@@ -166,7 +167,8 @@ class Recaller:
         memories = await snapshot.memories(winners)
         hits: list[Hit] = []
         left = question.max_tokens
-        for place, winner, memory in zip(ranking.places, winners, memories, strict=True):
+        found = zip(ranking.places, ranking.relevance, winners, memories, strict=True)
+        for place, relevance, winner, memory in found:
             passages = snapshot.spans(winner)
             best = ranking.best_passage(place)
             whole = shown_span(memory.text, passages, best)
@@ -182,7 +184,7 @@ class Recaller:
                     text=text,
                     start=span.start,
                     end=span.end,
-                    relevance=float(ranking.relevance[place]),
+                    relevance=relevance,
                     explanation=ranking.explain(place),
                 )
             )

@@ -249,12 +249,15 @@ class Hit:
 class Recall:
     """The answer to one query, best hit first.
 
-    `degraded` tells that a leg could not be asked; `notice` says which, why, and what to do.
+    `answerable` is the estimated probability that anything in the store answers; where it is low
+    there is `no_match`, and the hits are only the nearest. `degraded` tells that a leg could not
+    be asked; `notice` says which, why, and what to do.
     """
 
     recall_id: str
     query: str
     hits: tuple[Hit, ...]
+    answerable: float
     no_match: bool
     degraded: bool
     notice: str | None

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
+from byheart_store.diversity import Diversity
 from byheart_store.fusion import Fusion
 from byheart_store.relevance import Calibration
 
-T = TypeVar("T", Fusion, Calibration)
+T = TypeVar("T", Fusion, Diversity, Calibration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Tuning:
     """The parameters of a recall beside the vectors; the defaults serve every store."""
 
     fusion: Fusion = field(default_factory=Fusion)
+    diversity: Diversity = field(default_factory=Diversity)
     calibration: Calibration = field(default_factory=Calibration)
 
     def as_dict(self) -> dict[str, Any]:
@@ -28,13 +30,19 @@ class Tuning:
         """Read what `as_dict` gave; what it lacks has its default, what is not known is left."""
         return cls(
             fusion=_known(Fusion, values.get("fusion", {})),
+            diversity=_known(Diversity, values.get("diversity", {})),
             calibration=_known(Calibration, values.get("calibration", {})),
         )
 
 
 def _known(kind: type[T], values: Mapping[str, Any]) -> T:
     names = {one.name for one in fields(kind)}
-    return kind(**{name: value for name, value in values.items() if name in names})
+    known: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in values.items()
+        if name in names
+    }
+    return kind(**known)
 
 
 DEFAULT_TUNING = Tuning()

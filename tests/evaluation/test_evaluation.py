@@ -75,6 +75,7 @@ def answer(name: str, found: str, gold: str = "", **named: Any) -> Answer:
         "relevances": tuple(1 / place for place, _ in enumerate(found, start=2)),
         "sessions": tuple(found.upper()),
         "gold_sessions": frozenset(gold.upper()),
+        "answerable": 0.5 if found else 0.0,
         "no_match": not found,
         "milliseconds": 1.0,
     }
