@@ -19,7 +19,6 @@ from byheart_store.fusion import (
     with_session_evidence,
 )
 from byheart_store.records import Explanation
-from byheart_store.relevance import Calibration, query_features
 from byheart_store.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -88,8 +87,10 @@ def rank(evidence: Evidence, vectors: Floats, limit: int, tuning: Tuning) -> Ran
     places = pool[diversified(scores[pool], best, limit, tuning.diversity)]
     text = None if words is None else best_of_passages(words, first)
     best_cosines = None if cosines is None else best_of_passages(cosines, first)
-    answerable = _answerable(evidence, text, best_cosines, tuning.calibration)
-    relevance = answerable * tuning.calibration.of_hits(scores[order[:limit]])
+    answerable = 0.0
+    if len(evidence):
+        answerable = tuning.calibration.answerable(text, best_cosines, evidence.most_text)
+    relevance = answerable * tuning.calibration.of_hits(scores[order[:limit]], len(evidence))
     return Ranking(
         places=places.tolist(),
         relevance=relevance.tolist(),
@@ -109,15 +110,6 @@ def _best_rows(passages: Floats, first: Integers, places: Integers) -> Integers:
 
     bounds = zip(first[places].tolist(), first[places + 1].tolist(), strict=True)
     return np.array([low + int(passages[low:high].argmax()) for low, high in bounds], np.int64)
-
-
-def _answerable(
-    evidence: Evidence, text: Floats | None, cosines: Floats | None, calibration: Calibration
-) -> float:
-    if not len(evidence):
-        return 0.0
-    kind = "words" if cosines is None else "vectors" if text is None else "both"
-    return calibration.answerable(query_features(text, cosines, evidence.most_text), kind)
 
 
 def fused(evidence: Evidence, fusion: Fusion) -> Floats:

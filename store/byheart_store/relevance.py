@@ -1,8 +1,9 @@
 """How likely something in the store answers a query, and how likely each hit does.
 
-Two logistic models: one of the query, from how far its best memories stand out of all it could
-have found, and one of a hit, from its rank and its distance to the first. Their product is a
-hit's relevance, so what nothing answers has no relevant hit, however good it looks beside others.
+Two logistic models: one of the query, from how near its best memories are, and one of a hit, from
+its rank and its distance to the first. Both know how many memories there were to choose from: the
+best of a thousand is near by chance. Their product is a hit's relevance, so what nothing answers
+has no relevant hit, however good it looks beside the others.
 """
 
 from __future__ import annotations
@@ -26,64 +27,73 @@ _PASSED_OVER = frozenset(ENGLISH)
 _SATURATION = 2.2
 """k1 + 1 of LanceDB's BM25: what a word that fills a text counts at the most, times its rarity."""
 
+_BEST = 10
+_MOST_MEMORIES = 665
+"""More than these were not seen when the defaults were fitted; their number counts no further."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """Coefficients, the constant first; what is below `threshold` counts as not answerable.
 
-    both      best cosine, best BM25 as a share of the best possible, deviation and mean of cosines
-    vectors   the same without BM25, where words were not asked
-    words     the same without cosines, where there is no model
-    hit       distance to the first hit's score, logarithm of the rank
+    vectors   best cosine, mean of the best ten, logarithm of the number of memories
+    words     where there are no vectors: best BM25 as a share of the best possible, the logarithm
+    hit       distance to the first score, logarithms of rank and number, their product
     """
 
-    both: tuple[float, ...] = (-20.39, 12.47, 26.97, 84.09, 11.41)
-    vectors: tuple[float, ...] = (-18.68, 19.77, 85.0, 4.45)
-    words: tuple[float, ...] = (-5.98, 44.28)
-    hit: tuple[float, ...] = (-0.457, 0.086, -1.132)
+    vectors: tuple[float, ...] = (-7.7, 25.6, 5.8, -1.14)
+    words: tuple[float, ...] = (-2.59, 57.65, -0.79)
+    hit: tuple[float, ...] = (2.725, 0.221, -5.751, -0.5, 0.802)
     threshold: float = 0.5
 
-    def answerable(self, features: Sequence[float], kind: str) -> float:
-        """The probability that anything found answers; `kind` names the coefficients to use."""
-        constant, *weights = getattr(self, kind)
-        return _logistic(constant + sum(w * x for w, x in zip(weights, features, strict=True)))
+    def answerable(self, text: Floats | None, cosines: Floats | None, most: float) -> float:
+        """The probability that any of n memories answers, n above 0.
 
-    def of_hits(self, scores: Floats) -> Floats:
-        """(k,) fused scores in rank order -> (k,) probabilities, if anything answers."""
+        (n,) BM25 scores, of which no text could exceed `most`, and (n,) cosines; one may be None.
+        """
+        if cosines is not None:
+            features = [float(cosines.max()), _mean_of_best(cosines), _log(len(cosines))]
+            return _probability(self.vectors, features)
+        if text is None:
+            return 0.0
+        share = min(1.0, float(text.max()) / most)
+        return _probability(self.words, [share, _log(len(text))])
+
+    def of_hits(self, scores: Floats, memories: int) -> Floats:
+        """(k,) fused scores in rank order, of so many memories -> (k,) probabilities.
+
+        They hold if anything answers at all.
+        """
         import numpy as np
 
-        constant, gap, rank = self.hit
-        ranks = np.arange(1, len(scores) + 1)
-        logits = constant + gap * (scores - scores[:1]) + rank * np.log(ranks)
+        constant, gap, rank, number, both = self.hit
+        ranks, log = np.log(np.arange(1, len(scores) + 1)), _log(memories)
+        logits = constant + gap * (scores - scores[:1]) + (rank + both * log) * ranks + number * log
         return (1 / (1 + np.exp(-logits))).astype(np.float32)
-
-
-def query_features(text: Floats | None, cosines: Floats | None, most: float) -> list[float]:
-    """What the query model reads, from (n,) BM25 scores and cosines of memories; n is above 0.
-
-    `most` is the BM25 score that no text could exceed; see `most_words_score`.
-    """
-    features: list[float] = []
-    if cosines is not None:
-        features.append(float(cosines.max()))
-    if text is not None:
-        features.append(min(1.0, float(text.max()) / most))
-    if cosines is not None:
-        features += [float(cosines.std()), float(cosines.mean())]
-    return features
 
 
 def most_words_score(query: str, texts: int) -> float:
     """The BM25 score of a text full of every word of the query, were each in no other of `texts`.
 
-    The same share of it means the same in a small store, where no word can be rare, as in a large.
+    A share of it means the same in a small store, where no word can be rare, as in a large one.
     """
     words = {word for word in _WORD.findall(query.lower()) if word not in _PASSED_OVER}
     rarest = math.log(1 + max(texts - 0.5, 0.5) / 1.5)
     return max(len(words), 1) * _SATURATION * rarest
 
 
-def _logistic(logit: float) -> float:
-    if logit < -700:
-        return 0.0
-    return 1 / (1 + math.exp(-logit))
+def _mean_of_best(cosines: Floats) -> float:
+    import numpy as np
+
+    count = min(_BEST, len(cosines))
+    return float(np.partition(cosines, len(cosines) - count)[-count:].mean())
+
+
+def _log(memories: int) -> float:
+    return math.log(max(1, min(memories, _MOST_MEMORIES)))
+
+
+def _probability(coefficients: Sequence[float], features: Sequence[float]) -> float:
+    constant, *weights = coefficients
+    logit = constant + sum(w * x for w, x in zip(weights, features, strict=True))
+    return 1 / (1 + math.exp(-max(logit, -700.0)))

@@ -246,8 +246,8 @@ class TestReport:
         assert report(times)["latency_ms"] == {"p50": 51.0, "p99": 100.0}
 
     def test_relevance_is_judged_where_some_queries_have_no_answer(self) -> None:
-        known = [answer(f"q{n}", "a", "a", relevances=(0.9,)) for n in range(4)]
-        unknown = [answer(f"n{n}", "x", relevances=(0.1,)) for n in range(4)]
+        known = [answer(f"q{n}", "a", "a", relevances=(0.9,), answerable=0.9) for n in range(4)]
+        unknown = [answer(f"n{n}", "x", relevances=(0.1,), answerable=0.1) for n in range(4)]
         figures = report(known + unknown)["relevance"]
         assert figures == pytest.approx({"auroc": 1, "fpr@95": 0, "ece": 0.1, "missed": 0})
 
