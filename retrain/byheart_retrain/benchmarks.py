@@ -89,6 +89,19 @@ class Benchmark:
         return Benchmark(memories, queries)
 
 
+def guessed(path: Path) -> Format:
+    """The format of a folder; a file does not tell.
+
+    Raises:
+        InvalidInput: there is nothing at the path, or a file.
+    """
+    if path.is_dir():
+        return "beir"
+    if not path.exists():
+        raise InvalidInput(f"{path}: no such file or folder; give the path of a benchmark")
+    raise InvalidInput("--format: say whether the file is longmemeval or locomo")
+
+
 def load(path: Path, file_format: Format, queries: Path | None = None) -> Benchmark:
     """Read a benchmark, or of its questions those that `queries` names by `_id`.
 

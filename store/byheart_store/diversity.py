@@ -21,7 +21,7 @@ class Diversity:
     """
 
     balance: float = 0.7
-    alike: float = 0.7
+    alike: float = 0.8
 
 
 def redundancy(cosines: Floats, alike: float) -> Floats:

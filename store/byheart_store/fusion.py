@@ -7,6 +7,8 @@ that a leg counts for more on the queries where its best stands out. Ranks would
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -24,22 +26,20 @@ NEIGHBOURS = ((1, 1.0), (2, 0.7), (3, 0.5))
 class Fusion:
     """What may be fitted per store and model; the defaults serve every store.
 
-    pool            how many of the best memories a score is measured against
-    vector          weight of the vectors against the words, 0 to 1
-    power           above 1, a leg counts for more where its best stands out
-    session         share of the best score in its session that a memory gains
-    window          share of its neighbours' scores that a memory gains
-    vector_length   what a memory of n passages pays of its cosine, times sqrt(2 ln n)
-    text_length     what it pays of its BM25, as a share, times sqrt(2 ln n)
+    pool    how many of the best memories a score is measured against
+    vector  weight of the vectors against the words, 0 to 1
+    power   above 1, a leg counts for more where its best stands out
+    session share of the best score in its session that a memory gains
+    window  share of its neighbours' scores that a memory gains
+    length  what part of its luck a memory of many passages pays back, 0 to 1
     """
 
-    pool: int = 300
-    vector: float = 0.4
-    power: float = 1.5
+    pool: int = 200
+    vector: float = 0.45
+    power: float = 2.0
     session: float = 0.3
     window: float = 0.1
-    vector_length: float = 0.05
-    text_length: float = 0.05
+    length: float = 1.0
 
 
 def best_of_passages(rows: Floats, first: Integers) -> Floats:
@@ -50,17 +50,30 @@ def best_of_passages(rows: Floats, first: Integers) -> Floats:
     return best
 
 
-def luck_of_length(first: Integers) -> Floats:
-    """(n + 1,) where each memory's passages begin -> (n,) sqrt(2 ln passages).
+def luck_of_length(rows: Floats, first: Integers) -> Floats:
+    """(r,) scores of passages, (n + 1,) where each memory's begin -> (n,) luck in the best of each.
 
-    So many standard deviations the best of many equal draws stands above one draw (the leading
-    term of the expected maximum of normal variables): long memories win by having many chances.
+    The best of many passages stands above their mean by chance alone: by the expected maximum of
+    so many normal variables (Blom 1958) times the deviation of passages within their memories.
     """
     import numpy as np
 
-    passages = np.diff(first).astype(np.float32)
-    luck: Floats = np.sqrt(2 * np.log(passages))
-    return luck
+    counts = np.diff(first)
+    several = counts > 1
+    if not several.any():
+        return np.zeros(len(counts), np.float32)
+    means = np.add.reduceat(rows, first[:-1]) / counts
+    squares = np.add.reduceat((rows - np.repeat(means, counts)) ** 2, first[:-1])
+    deviation = np.sqrt(squares[several].sum() / (counts[several] - 1).sum())
+    sizes, place = np.unique(counts, return_inverse=True)
+    expected = np.array([expected_maximum(size) for size in sizes.tolist()], np.float32)
+    return (deviation * expected[place]).astype(np.float32)
+
+
+@lru_cache(maxsize=4096)
+def expected_maximum(count: int) -> float:
+    """The expected largest of `count` standard normal variables, to about 1% (Blom 1958)."""
+    return NormalDist().inv_cdf((count - 0.375) / (count + 0.25)) if count > 1 else 0.0
 
 
 def standard_scores(scores: Floats, pool: int) -> Floats:
@@ -89,16 +102,10 @@ def sharpened(scores: Floats, power: float) -> Floats:
     return (np.sign(scores) * np.abs(scores) ** power).astype(np.float32)
 
 
-def text_leg(rows: Floats, first: Integers, fusion: Fusion) -> Floats:
-    """(r,) BM25 scores of passages -> (n,) standard scores of their memories."""
-    paid = 1 + fusion.text_length * luck_of_length(first)
-    return standard_scores(best_of_passages(rows, first) / paid, fusion.pool)
-
-
-def vector_leg(cosines: Floats, first: Integers, fusion: Fusion) -> Floats:
-    """(r,) cosines of passages -> (n,) standard scores of their memories."""
-    paid = fusion.vector_length * luck_of_length(first)
-    return standard_scores(best_of_passages(cosines, first) - paid, fusion.pool)
+def leg(rows: Floats, first: Integers, fusion: Fusion) -> Floats:
+    """(r,) BM25 scores or cosines of passages -> (n,) standard scores of their memories."""
+    scores = best_of_passages(rows, first) - fusion.length * luck_of_length(rows, first)
+    return standard_scores(scores, fusion.pool)
 
 
 def blended(text: Floats, vector: Floats | None, fusion: Fusion) -> Floats:

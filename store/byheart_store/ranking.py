@@ -14,8 +14,7 @@ from byheart_store.fusion import (
     Fusion,
     best_of_passages,
     blended,
-    text_leg,
-    vector_leg,
+    leg,
     with_session_evidence,
 )
 from byheart_store.records import Explanation
@@ -116,10 +115,10 @@ def fused(evidence: Evidence, fusion: Fusion) -> Floats:
     """(n,) scores of the memories, from whatever legs were asked."""
     first, vector = evidence.first, None
     if evidence.cosines is not None:
-        vector = vector_leg(evidence.cosines, first, fusion)
+        vector = leg(evidence.cosines, first, fusion)
     if evidence.text is None:
         return _no_scores(evidence) if vector is None else vector
-    text = text_leg(evidence.text, first, fusion)
+    text = leg(evidence.text, first, fusion)
     return with_session_evidence(blended(text, vector, fusion), evidence.sessions, fusion)
 
 

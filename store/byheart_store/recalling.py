@@ -112,14 +112,16 @@ class Recaller:
         )
         return recall, _logged(recall, question, means)
 
-    async def evidence(self, question: Question) -> Evidence:
-        """What the legs say, waiting for the model.
+    async def evidence(self, question: Question) -> tuple[Evidence, tuple[str, ...]]:
+        """What the legs say of each memory, waiting for the model, and the memories' ids.
 
         Raises:
             ModelUnavailable, ModelMismatch: there is no model to ask with.
         """
         means = Means(await self._model.wait())
-        return await self._evidence(question, means, await self._snapshots.current(means.column))
+        snapshot = await self._snapshots.current(means.column)
+        evidence = await self._evidence(question, means, snapshot)
+        return evidence, tuple(snapshot.ids[place] for place in evidence.memories)
 
     async def _means(self, mode: Mode, *, wait: bool) -> Means:
         if mode == "text":

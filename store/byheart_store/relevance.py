@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Floats: TypeAlias = NDArray[np.float32]
+    Floats: TypeAlias = NDArray[np.floating]
 
 _WORD = re.compile(r"\w+")
 _PASSED_OVER = frozenset(ENGLISH)
@@ -43,7 +43,7 @@ class Calibration:
 
     vectors: tuple[float, ...] = (-7.7, 25.6, 5.8, -1.14)
     words: tuple[float, ...] = (-2.59, 57.65, -0.79)
-    hit: tuple[float, ...] = (2.725, 0.221, -5.751, -0.5, 0.802)
+    hit: tuple[float, ...] = (2.689, 0.071, -6.159, -0.489, 0.836)
     threshold: float = 0.5
 
     def answerable(self, text: Floats | None, cosines: Floats | None, most: float) -> float:
@@ -52,24 +52,36 @@ class Calibration:
         (n,) BM25 scores, of which no text could exceed `most`, and (n,) cosines; one may be None.
         """
         if cosines is not None:
-            features = [float(cosines.max()), _mean_of_best(cosines), _log(len(cosines))]
-            return _probability(self.vectors, features)
+            return float(_probabilities(self.vectors, query_features(cosines)))
         if text is None:
             return 0.0
         share = min(1.0, float(text.max()) / most)
-        return _probability(self.words, [share, _log(len(text))])
+        return float(_probabilities(self.words, [share, _log(len(text))]))
 
     def of_hits(self, scores: Floats, memories: int) -> Floats:
         """(k,) fused scores in rank order, of so many memories -> (k,) probabilities.
 
         They hold if anything answers at all.
         """
-        import numpy as np
+        return _probabilities(self.hit, hit_features(scores, memories))
 
-        constant, gap, rank, number, both = self.hit
-        ranks, log = np.log(np.arange(1, len(scores) + 1)), _log(memories)
-        logits = constant + gap * (scores - scores[:1]) + (rank + both * log) * ranks + number * log
-        return (1 / (1 + np.exp(-logits))).astype(np.float32)
+
+def query_features(cosines: Floats) -> Floats:
+    """(n,) cosines of memories -> (3,) best, mean of the best ten, logarithm of the number."""
+    import numpy as np
+
+    count = min(_BEST, len(cosines))
+    best = np.partition(cosines, len(cosines) - count)[-count:]
+    return np.array([best.max(), best.mean(), _log(len(cosines))])
+
+
+def hit_features(scores: Floats, memories: int) -> Floats:
+    """(k,) fused scores in rank order, of so many memories -> (k, 4) features."""
+    import numpy as np
+
+    ranks, number = np.log(np.arange(1, len(scores) + 1)), _log(memories)
+    columns = [scores - scores[:1], ranks, np.full(len(scores), number), ranks * number]
+    return np.column_stack(columns)
 
 
 def most_words_score(query: str, texts: int) -> float:
@@ -82,18 +94,14 @@ def most_words_score(query: str, texts: int) -> float:
     return max(len(words), 1) * _SATURATION * rarest
 
 
-def _mean_of_best(cosines: Floats) -> float:
-    import numpy as np
-
-    count = min(_BEST, len(cosines))
-    return float(np.partition(cosines, len(cosines) - count)[-count:].mean())
-
-
 def _log(memories: int) -> float:
     return math.log(max(1, min(memories, _MOST_MEMORIES)))
 
 
-def _probability(coefficients: Sequence[float], features: Sequence[float]) -> float:
-    constant, *weights = coefficients
-    logit = constant + sum(w * x for w, x in zip(weights, features, strict=True))
-    return 1 / (1 + math.exp(-max(logit, -700.0)))
+def _probabilities(coefficients: Sequence[float], features: Floats | Sequence[float]) -> Floats:
+    """(k + 1,) coefficients, the constant first, and (..., k) features -> (...,) probabilities."""
+    import numpy as np
+
+    logits = coefficients[0] + np.asarray(features) @ np.asarray(coefficients[1:])
+    probabilities: Floats = 1 / (1 + np.exp(-np.maximum(logits, -80)))
+    return probabilities

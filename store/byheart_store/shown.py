@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from byheart_store.passages import Span
 
 LONGEST_SHOWN = 4_000
 """Characters, about a thousand tokens; a longer memory is shown from its best passage outwards."""
-
-_WORD = re.compile(r"\w+")
 
 
 def shown_span(text: str, passages: Sequence[Span], best: int) -> Span:
@@ -31,12 +28,3 @@ def shown_span(text: str, passages: Sequence[Span], best: int) -> Span:
             return Span(passages[first].start, passages[last].end)
         # The narrower side grows, so that the match stays in the middle.
         first, last = min(fitting, key=lambda pair: abs((best - pair[0]) - (pair[1] - best)))
-
-
-def passage_with_words(text: str, passages: Sequence[Span], query: str) -> int:
-    """The first of the passages that hold most of the query's different words, by number."""
-    wanted = set(_WORD.findall(query.lower()))
-    found = [
-        len(wanted & set(_WORD.findall(text[span.start : span.end].lower()))) for span in passages
-    ]
-    return found.index(max(found))

@@ -214,8 +214,10 @@ class MemoryStore:
         return recall
 
     @_told_clearly
-    async def evidence(self, query: str, where: Filter = ADMIT_ALL) -> Evidence:
-        """What the legs say of each memory, as a hybrid recall sees it before it ranks.
+    async def evidence(
+        self, query: str, where: Filter = ADMIT_ALL
+    ) -> tuple[Evidence, tuple[str, ...]]:
+        """What the legs say of each memory before a hybrid recall ranks them, and their ids.
 
         Raises:
             InvalidInput: an argument can't be accepted.

@@ -6,6 +6,8 @@ from importlib import import_module
 
 import click
 
+from byheart_server import installed_version
+
 __all__ = ["cli"]
 
 _MODULES = {
@@ -19,6 +21,7 @@ _MODULES = {
     "label": "label",
     "reindex": "reindex",
     "eval": "evaluate",
+    "fit": "fit",
     "stats": "stats",
 }
 
@@ -38,7 +41,7 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="byheart", message="%(prog)s %(version)s")
+@click.version_option(installed_version(), message="%(prog)s %(version)s")
 def cli() -> None:
     """The memory of an LLM agent: an MCP server, and commands for the same store.
 

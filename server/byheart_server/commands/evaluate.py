@@ -12,16 +12,18 @@ from typing import Any
 import click
 
 from byheart_retrain.benchmark_store import open_benchmark_store
-from byheart_retrain.benchmarks import FORMATS, Benchmark, Format, Query, load
+from byheart_retrain.benchmarks import FORMATS, Benchmark, Format, Query, guessed, load
 from byheart_retrain.evaluation import Answer, ask, compared, report
 from byheart_retrain.own_queries import OwnQueries, own_queries
 from byheart_retrain.runs import read_run, write_run
+from byheart_server.commands.opened import counting
 from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import counted, print_json
 from byheart_server.commands.progress import progress
 from byheart_server.settings import Settings
-from byheart_store import InvalidInput, MemoryStore
+from byheart_store import MemoryStore
 from byheart_store.records import Mode
+from byheart_store.tuning import Tuning
 
 _WIDTH_IN_A_FILE = 120
 _SHOWN = ("ndcg@10", "recall@1", "recall@5", "recall@10", "mrr", "hit@5")
@@ -34,6 +36,7 @@ class _Asked:
     answers: list[Answer]
     model: str | None
     queries: str
+    fitted: bool
 
 
 @click.command("eval")
@@ -71,12 +74,13 @@ def eval_command(
     if path is None:
         asked = asyncio.run(_ask_own(settings, namespaces, mode, limit))
     else:
-        chosen = file_format or _guessed(path)
+        chosen = file_format or guessed(path)
         benchmark = load(path, chosen, queries)
         benchmark = benchmark.within(namespaces) if namespaces else benchmark
         asked = asyncio.run(_ask_benchmark(settings, benchmark, mode, limit))
     figures = report(asked.answers)
     figures |= {"mode": mode, "model": asked.model, "asked": asked.queries}
+    figures["fitted"] = asked.fitted
     if other is not None:
         differences = compared(asked.answers, other)
         figures["compare"] = {name: found.as_dict() for name, found in differences.items()}
@@ -89,28 +93,17 @@ def eval_command(
     _print(figures)
 
 
-def _guessed(path: Path) -> Format:
-    if path.is_dir():
-        return "beir"
-    if not path.exists():
-        raise InvalidInput(f"{path}: no such file or folder; give the path of a benchmark")
-    raise click.UsageError("--format: say whether the file is longmemeval or locomo")
-
-
 async def _ask_benchmark(
     settings: Settings, benchmark: Benchmark, mode: Mode, limit: int
 ) -> _Asked:
     memories = benchmark.memories
-    done = 0
+    tuning = await _own_tuning(settings)
+    cache = settings.home / "cache" / "eval"
     with progress("embedding") as show:
-
-        def stored(count: int) -> None:
-            nonlocal done
-            done += count
-            show(done, len(memories))
-
-        cache = settings.home / "cache" / "eval"
+        stored = counting(show, len(memories))
         store = await open_benchmark_store(memories, settings.model, cache, stored)
+    if await store.tuning() != tuning:
+        await store.tune(tuning)
     sessions = {str(new.id): new.session for new in memories if new.session}
     async with store:
         return await _ask(store, benchmark.queries, sessions, mode, limit, "benchmark")
@@ -133,18 +126,25 @@ async def _ask(
     limit: int,
     kind: str,
 ) -> _Asked:
-    done = 0
     with progress("asking") as show:
-
-        def answered(count: int) -> None:
-            nonlocal done
-            done += count
-            show(done, len(queries))
-
+        answered = counting(show, len(queries))
         answers = await ask(
             store, queries, sessions=sessions, mode=mode, limit=limit, progress=answered
         )
-    return _Asked(answers=answers, model=(await store.stats()).model, queries=kind)
+    return _Asked(
+        answers=answers,
+        model=(await store.stats()).model,
+        queries=kind,
+        fitted=await store.tuning() is not None,
+    )
+
+
+async def _own_tuning(settings: Settings) -> Tuning | None:
+    """What was fitted for the store at home: a benchmark is asked as that store would be."""
+    if settings.uri is None and not (settings.home / "db").is_dir():
+        return None
+    async with await MemoryStore.open(settings.home, uri=settings.uri) as store:
+        return await store.tuning()
 
 
 def _print(figures: Mapping[str, Any]) -> None:
@@ -174,7 +174,8 @@ def _print(figures: Mapping[str, Any]) -> None:
 
 
 def _title(figures: Mapping[str, Any]) -> str:
-    return f"{figures['asked']} queries, {figures['mode']} recall, {figures['model']}"
+    fitted = ", fitted" if figures["fitted"] else ""
+    return f"{figures['asked']} queries, {figures['mode']} recall, {figures['model']}{fitted}"
 
 
 def _cells(means: Mapping[str, Mapping[str, float | None]], *, wide: bool = False) -> list[str]:

@@ -13,6 +13,18 @@ from byheart_store import MemoryStore
 T = TypeVar("T")
 
 
+def counting(show: Callable[[int, int | None], None], total: int) -> Callable[[int], None]:
+    """Turn `how many more` into what a progress bar shows: `how many so far, of how many`."""
+    done = 0
+
+    def more(count: int) -> None:
+        nonlocal done
+        done += count
+        show(done, total)
+
+    return more
+
+
 @contextmanager
 def opened(settings: Settings) -> Iterator[tuple[MemoryStore, asyncio.Runner]]:
     """Open a store, and close it whatever happens.

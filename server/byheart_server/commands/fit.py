@@ -1,0 +1,112 @@
+"""`byheart fit`: fit fusion and calibration to labels, and keep them if they help."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from byheart_retrain.benchmark_store import open_benchmark_store
+from byheart_retrain.benchmarks import FORMATS, Format, Query, guessed, load
+from byheart_retrain.fitting import Fit, fit, judge
+from byheart_retrain.own_queries import labelled_queries
+from byheart_server.commands.opened import counting, with_store
+from byheart_server.commands.options import json_option, settings_options
+from byheart_server.commands.printing import print_json
+from byheart_server.commands.progress import progress
+from byheart_server.settings import Settings
+from byheart_store import MemoryStore
+from byheart_store.tuning import DEFAULT_TUNING
+
+_DONE, _REFUSED = 0, 2
+
+
+@click.command("fit")
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--format", "file_format", type=click.Choice(FORMATS), help="[default: beir for a folder]"
+)
+@click.option("--namespace", "namespaces", multiple=True, help="Only this one; may be repeated.")
+@click.option("--reset", is_flag=True, help="Go back to the defaults.")
+@settings_options()
+@json_option
+def fit_command(
+    settings: Settings,
+    as_json: bool,
+    path: Path | None,
+    file_format: Format | None,
+    namespaces: tuple[str, ...],
+    reset: bool,
+) -> int:
+    """Fit how the legs are fused, and what a score is worth, to the store's labels.
+
+    With PATH, to a benchmark's: the parameters are kept in the store all the same, for its model.
+    What a fit gains is measured on queries that it did not see; one that gains nothing is refused
+    (exit code 2), and all stays as it is.
+    """
+    if reset:
+        with_store(settings, lambda store: store.tune(None))
+        click.echo("the defaults are back in use")
+        return _DONE
+    found = asyncio.run(_fit(settings, path, file_format, namespaces))
+    if found.helps:
+        with_store(settings, lambda store: store.tune(found.tuning))
+    if as_json:
+        print_json(_figures(found))
+    else:
+        _print(found)
+    return _DONE if found.helps else _REFUSED
+
+
+async def _fit(
+    settings: Settings,
+    path: Path | None,
+    file_format: Format | None,
+    namespaces: tuple[str, ...],
+) -> Fit:
+    if path is None:
+        store = await MemoryStore.open(settings.home, uri=settings.uri, model=settings.model)
+        async with store:
+            queries = labelled_queries(await store.labels())
+            chosen = [one for one in queries if not namespaces or one.namespace in namespaces]
+            return await _fitted(store, chosen)
+    benchmark = load(path, file_format or guessed(path))
+    benchmark = benchmark.within(namespaces) if namespaces else benchmark
+    cache = settings.home / "cache" / "eval"
+    with progress("embedding") as show:
+        stored = counting(show, len(benchmark.memories))
+        store = await open_benchmark_store(benchmark.memories, settings.model, cache, stored)
+    async with store:
+        return await _fitted(store, benchmark.queries)
+
+
+async def _fitted(store: MemoryStore, queries: list[Query]) -> Fit:
+    with progress("asking") as show:
+        judged = await judge(store, queries, counting(show, len(queries)))
+    return await asyncio.to_thread(fit, judged, DEFAULT_TUNING)
+
+
+def _figures(found: Fit) -> dict[str, Any]:
+    before, after = found.ece
+    return {
+        "kept": found.helps,
+        "queries": found.queries,
+        "gain": {"ndcg@10": found.gain.as_dict()},
+        "ece": {"before": before, "after": after},
+        "tuning": found.tuning.as_dict(),
+    }
+
+
+def _print(found: Fit) -> None:
+    gain, (before, after) = found.gain, found.ece
+    click.echo(
+        f"NDCG@10 on {found.queries:,} queries, each unseen by its fit: "
+        f"{gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+    )
+    click.echo(f"expected calibration error of the hits' relevance: {before:.3f} -> {after:.3f}")
+    fusion: Mapping[str, Any] = found.tuning.as_dict()["fusion"]
+    click.echo(f"vectors weigh {fusion['vector']:g}, power {fusion['power']:g}")
+    click.echo("kept" if found.helps else "refused: no gain beyond chance; nothing was changed")
