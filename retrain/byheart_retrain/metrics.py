@@ -82,7 +82,7 @@ class Interval:
         return {name: None if math.isnan(number) else number for name, number in numbers.items()}
 
 
-def intervals(values: Floats, seed: int = 0) -> list[Interval]:
+def intervals(values: Floats, *, confidence: float = CONFIDENCE, seed: int = 0) -> list[Interval]:
     """(n, m) values -> m means with percentile bootstrap intervals (Efron 1979) over the n rows.
 
     Given differences of two systems on the same queries, the intervals are paired ones.
@@ -100,7 +100,7 @@ def intervals(values: Floats, seed: int = 0) -> list[Interval]:
             for _ in range(RESAMPLES // _RESAMPLES_AT_ONCE)
         ]
     )
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     return [
         Interval(float(mean), float(least), float(most))

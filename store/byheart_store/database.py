@@ -32,6 +32,9 @@ _PLACE_IN_ENGINE = re.compile(r", \S+\.rs:\d+:\d+$")
 COMMITS_BETWEEN_COMPACTIONS = 64
 """Each commit adds a fragment, and each fragment slows every query down."""
 
+ROWS_BETWEEN_COMPACTIONS = 1_024
+"""Words of rows that no index holds yet are searched one row after the other."""
+
 OLD_VERSIONS_KEPT = timedelta(minutes=1)
 """Long enough for any read that began on an old version to end."""
 
@@ -46,6 +49,7 @@ class Database:
         self._connection = connection
         self._lock = lock
         self._commits: Counter[str] = Counter()
+        self._rows_to_index = 0
         self._compactions: set[asyncio.Task[None]] = set()
         self.memories: AsyncTable
         self.recalls: AsyncTable
@@ -69,7 +73,9 @@ class Database:
         return database
 
     async def close(self) -> None:
-        """Wait for running compactions."""
+        """Wait for running compactions, and index what a larger import has left."""
+        if self._rows_to_index >= COMMITS_BETWEEN_COMPACTIONS:
+            self._start_compaction(self.memories, overdue=True)
         if self._compactions:
             await asyncio.wait(self._compactions)
         self._connection.close()  # type: ignore[no-untyped-call]
@@ -150,7 +156,7 @@ class Database:
     async def add(self, table: AsyncTable, rows: pa.Table) -> None:
         """Append rows in one commit. To be called inside `write`."""
         await table.add(rows)
-        self._committed(table)
+        self._committed(table, rows.num_rows)
 
     async def merge(self, table: AsyncTable, keys: list[str], rows: pa.Table) -> None:
         """Update the rows whose keys exist and insert the others, in one commit inside `write`."""
@@ -168,15 +174,23 @@ class Database:
         await table.delete(predicate)
         self._committed(table)
 
-    def _committed(self, table: AsyncTable) -> None:
+    def _committed(self, table: AsyncTable, new_rows: int = 0) -> None:
+        if table.name == schema.MEMORIES:
+            self._rows_to_index += new_rows
         # The first commit looks too, so that a thousand short-lived processes compact as well;
         # later ones know of so many versions, even where deletes have left few fragments.
-        if self._commits[table.name] % COMMITS_BETWEEN_COMPACTIONS == 0:
-            overdue = self._commits[table.name] > 0
-            task = asyncio.create_task(self._compact_fragmented(table, overdue=overdue))
-            self._compactions.add(task)
-            task.add_done_callback(self._compactions.discard)
+        if self._rows_to_index >= ROWS_BETWEEN_COMPACTIONS:
+            self._start_compaction(self.memories, overdue=True)
+        elif self._commits[table.name] % COMMITS_BETWEEN_COMPACTIONS == 0:
+            self._start_compaction(table, overdue=self._commits[table.name] > 0)
         self._commits[table.name] += 1
+
+    def _start_compaction(self, table: AsyncTable, *, overdue: bool) -> None:
+        if overdue and table.name == schema.MEMORIES:
+            self._rows_to_index = 0
+        task = asyncio.create_task(self._compact_fragmented(table, overdue=overdue))
+        self._compactions.add(task)
+        task.add_done_callback(self._compactions.discard)
 
     async def _compact_fragmented(self, table: AsyncTable, *, overdue: bool) -> None:
         try:

@@ -67,7 +67,8 @@ def luck_of_length(rows: Floats, first: Integers) -> Floats:
     deviation = np.sqrt(squares[several].sum() / (counts[several] - 1).sum())
     sizes, place = np.unique(counts, return_inverse=True)
     expected = np.array([expected_maximum(size) for size in sizes.tolist()], np.float32)
-    return (deviation * expected[place]).astype(np.float32)
+    luck: Floats = (deviation * expected[place]).astype(np.float32)
+    return luck
 
 
 @lru_cache(maxsize=4096)

@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     Booleans: TypeAlias = NDArray[np.bool_]
 
 
-DIVERSIFIED_PER_HIT = 4
-FEWEST_DIVERSIFIED = 40
-"""From so many of the best the hits are chosen, so that a restatement has something to yield to."""
+SPARE_HITS = 30
+"""So many more than are wanted stand for choice, so that a restatement has something to yield to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ def rank(evidence: Evidence, vectors: Floats, limit: int, tuning: Tuning) -> Ran
     passages = _passages(evidence, tuning.fusion)
     found = np.flatnonzero(_found(evidence))
     order = found[np.argsort(-scores[found], kind="stable")]
-    pool = order[: max(FEWEST_DIVERSIFIED, DIVERSIFIED_PER_HIT * limit)]
+    pool = order[: limit + SPARE_HITS]
     best = vectors[evidence.rows[_best_rows(passages, first, pool)]]
     places = pool[diversified(scores[pool], best, limit, tuning.diversity)]
     text = None if words is None else best_of_passages(words, first)

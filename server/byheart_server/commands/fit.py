@@ -94,7 +94,7 @@ def _figures(found: Fit) -> dict[str, Any]:
     return {
         "kept": found.helps,
         "queries": found.queries,
-        "gain": {"ndcg@10": found.gain.as_dict()},
+        "gain": {"ndcg@10": found.gain.as_dict() | {"at_least": found.at_least}},
         "ece": {"before": before, "after": after},
         "tuning": found.tuning.as_dict(),
     }
@@ -104,7 +104,8 @@ def _print(found: Fit) -> None:
     gain, (before, after) = found.gain, found.ece
     click.echo(
         f"NDCG@10 on {found.queries:,} queries, each unseen by its fit: "
-        f"{gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+        f"{gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}], "
+        f"with 95% confidence more than {found.at_least:+.4f}"
     )
     click.echo(f"expected calibration error of the hits' relevance: {before:.3f} -> {after:.3f}")
     fusion: Mapping[str, Any] = found.tuning.as_dict()["fusion"]
