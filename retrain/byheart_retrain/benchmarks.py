@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,6 +88,27 @@ class Benchmark:
         if not queries:
             raise InvalidInput(f"namespace: nothing is asked in {', '.join(sorted(wanted))}")
         return Benchmark(memories, queries)
+
+
+def asked_elsewhere(queries: Sequence[Query], seed: int = 0) -> list[Query]:
+    """Each answerable query once more, in another namespace, drawn at random.
+
+    Nothing answers it there; its type is "elsewhere".
+    """
+    namespaces = sorted({query.namespace for query in queries if query.namespace})
+    draw = random.Random(seed)
+    moved = []
+    for query in queries:
+        others = [name for name in namespaces if name != query.namespace]
+        if query.namespace and query.gold and others:
+            place = {"namespace": draw.choice(others), "type": "elsewhere"}
+            nothing: frozenset[str] = frozenset()
+            moved.append(
+                replace(
+                    query, id=f"{query.id}@elsewhere", gold=nothing, gold_sessions=nothing, **place
+                )
+            )
+    return moved
 
 
 def guessed(path: Path) -> Format:

@@ -43,6 +43,8 @@ class Answer:
     gold_sessions: frozenset[str]
     answerable: float
     no_match: bool
+    best_cosine: float
+    best_bm25: float
     milliseconds: float
 
     def ranking(self, level: str) -> tuple[str, ...]:
@@ -82,7 +84,7 @@ async def _answer(
     where = Filter(namespaces=(query.namespace,) if query.namespace else ())
     recall = await store.recall(query.text, limit=limit, where=where, mode=mode, log=False)
     found: tuple[str, ...] = ()
-    if sessions is not None:
+    if sessions is not None and (query.gold or query.gold_sessions):
         wide = await store.recall(
             query.text, limit=MEMORIES_FOR_SESSIONS, where=where, mode=mode, log=False
         )
@@ -94,6 +96,8 @@ async def _answer(
         sessions=found,
         gold_sessions=_gold_sessions(query, sessions or {}),
         answerable=recall.answerable,
+        best_cosine=max((hit.explanation.cosine or 0.0 for hit in recall.hits), default=0.0),
+        best_bm25=max((hit.explanation.text_score or 0.0 for hit in recall.hits), default=0.0),
         no_match=recall.no_match,
         milliseconds=recall.milliseconds,
     )
@@ -185,22 +189,33 @@ def _false_positives(unanswerable: Sequence[Answer]) -> dict[str, Any]:
     return {"queries": len(unanswerable), "rate": intervals(answered)[0].as_dict()}
 
 
-def _relevance(answers: Sequence[Answer]) -> dict[str, float]:
-    """How well relevance tells answerable queries from others, and how honest it is of hits.
+def _relevance(answers: Sequence[Answer]) -> dict[str, Any]:
+    """How well the store tells what it can answer, and how honest the relevance of a hit is.
 
-    Without a hit nothing can be said of the honesty.
+    Beside it, what the best hit's bare cosine and BM25 score tell.
     """
     import numpy as np
 
-    answerable = np.array([answer.answerable for answer in answers if _answerable(answer)])
-    others = np.array([answer.answerable for answer in answers if not _answerable(answer)])
+    known = np.array([float(_answerable(answer)) for answer in answers])
+    figures: dict[str, Any] = _told([answer.answerable for answer in answers], known)
+    missed = [answer.no_match for answer in answers if _answerable(answer)]
+    figures["missed"] = float(np.mean(missed))
     said = np.array([relevance for answer in answers for relevance in answer.relevances])
-    right = np.array(
-        [float(memory in answer.query.gold) for answer in answers for memory in answer.memories]
-    )
-    figures = {
-        "auroc": auroc(answerable, others),
-        "fpr@95": false_positive_rate(answerable, others),
-        "missed": float(np.mean([a.no_match for a in answers if _answerable(a)])),
+    right = [float(name in answer.query.gold) for answer in answers for name in answer.memories]
+    if len(said):
+        figures["ece"] = expected_calibration_error(said, np.array(right))
+    figures["by_cosine"] = _told([answer.best_cosine for answer in answers], known)
+    figures["by_bm25"] = _told([answer.best_bm25 for answer in answers], known)
+    return figures
+
+
+def _told(scores: Sequence[float], known: NDArray[np.float64]) -> dict[str, float]:
+    import numpy as np
+
+    values = np.array(scores)
+    probabilities = np.clip(values / max(1.0, float(values.max())), 0, 1)
+    return {
+        "auroc": auroc(values[known == 1], values[known == 0]),
+        "fpr@95": false_positive_rate(values[known == 1], values[known == 0]),
+        "query_ece": expected_calibration_error(probabilities, known),
     }
-    return figures | ({"ece": expected_calibration_error(said, right)} if len(said) else {})

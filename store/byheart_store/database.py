@@ -32,7 +32,7 @@ _PLACE_IN_ENGINE = re.compile(r", \S+\.rs:\d+:\d+$")
 COMMITS_BETWEEN_COMPACTIONS = 64
 """Each commit adds a fragment, and each fragment slows every query down."""
 
-ROWS_BETWEEN_COMPACTIONS = 1_024
+ROWS_BETWEEN_COMPACTIONS = 4_096
 """Words of rows that no index holds yet are searched one row after the other."""
 
 OLD_VERSIONS_KEPT = timedelta(minutes=1)

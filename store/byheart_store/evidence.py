@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 UNKNOWN_COSINE = -1.0
+_SECONDS_PER_DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +28,15 @@ class Evidence:
     """n admitted memories with their r passages, in the order of the snapshot.
 
     `memories` (n,) are their places in the snapshot, `sessions` (n,) their sessions' numbers, -1
-    without one, `first` (n + 1,) where the passages of each begin, `rows` (r,) the passages'
-    places in the snapshot. `text` (r,) are BM25 scores, 0 where no word was found, of which no
-    text could exceed `most_text`. `cosines` (r,) are -1 where a passage has no vector. Both are
-    None where they were not asked.
+    without one, `ages` (n,) the days since they happened, NaN where unknown. `first` (n + 1,) is
+    where the passages of each begin, `rows` (r,) the passages' places in the snapshot. `text` (r,)
+    are BM25 scores, 0 where no word was found, of which no text could exceed `most_text`.
+    `cosines` (r,) are -1 where a passage has no vector. Both are None where they were not asked.
     """
 
     memories: Integers
     sessions: Integers
+    ages: Floats
     first: Integers
     rows: Integers
     most_text: float
@@ -60,12 +63,19 @@ async def gather_evidence(
     return Evidence(
         memories=memories,
         sessions=snapshot.sessions[memories],
+        ages=_days_since(snapshot.moments[memories]),
         first=first,
         rows=rows,
         most_text=most_words_score(words or "", len(snapshot.starts)),
         text=None if text is None else text[rows],
         cosines=_cosines(snapshot, rows, vector),
     )
+
+
+def _days_since(moments: NDArray[np.float64]) -> Floats:
+    import numpy as np
+
+    return ((time.time() - moments) / _SECONDS_PER_DAY).astype(np.float32)
 
 
 async def _words(snapshot: Snapshot, words: str | None, predicate: str) -> Floats | None:

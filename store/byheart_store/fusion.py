@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float32]
     Integers: TypeAlias = NDArray[np.int64]
 
+HALF_LIFE = 30.0
+"""Days after which a memory's gain by recency has halved."""
+
+MILD_RECENCY = 2.0
+"""About what a match four standard deviations out gains by another quarter: a tie-breaker."""
+
 NEIGHBOURS = ((1, 1.0), (2, 0.7), (3, 0.5))
 """How far off a neighbouring turn may stand, and what part of its evidence counts then."""
 
@@ -32,6 +38,7 @@ class Fusion:
     session share of the best score in its session that a memory gains
     window  share of its neighbours' scores that a memory gains
     length  what part of its luck a memory of many passages pays back, 0 to 1
+    recency what a memory of this moment gains, and one of a month ago half of; 0 is off
     """
 
     pool: int = 200
@@ -40,6 +47,7 @@ class Fusion:
     session: float = 0.3
     window: float = 0.1
     length: float = 1.0
+    recency: float = 0.0
 
 
 def best_of_passages(rows: Floats, first: Integers) -> Floats:
@@ -115,6 +123,16 @@ def blended(text: Floats, vector: Floats | None, fusion: Fusion) -> Floats:
     if vector is None:
         return by_text
     return fusion.vector * sharpened(vector, fusion.power) + (1 - fusion.vector) * by_text
+
+
+def with_recency(scores: Floats, ages: Floats, fusion: Fusion) -> Floats:
+    """Add what recent memories gain: (n,) scores and (n,) ages in days, NaN where unknown."""
+    import numpy as np
+
+    if not fusion.recency:
+        return scores
+    share = np.exp2(-np.maximum(np.nan_to_num(ages, nan=np.inf), 0) / HALF_LIFE)
+    return (scores + fusion.recency * share).astype(np.float32)
 
 
 def with_session_evidence(scores: Floats, sessions: Integers, fusion: Fusion) -> Floats:

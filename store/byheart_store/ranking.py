@@ -15,6 +15,7 @@ from byheart_store.fusion import (
     best_of_passages,
     blended,
     leg,
+    with_recency,
     with_session_evidence,
 )
 from byheart_store.records import Explanation
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 SPARE_HITS = 30
-"""So many more than are wanted stand for choice, so that a restatement has something to yield to."""
+"""So many more than wanted stand for choice: a restatement needs something to yield to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,8 @@ def fused(evidence: Evidence, fusion: Fusion) -> Floats:
     if evidence.text is None:
         return _no_scores(evidence) if vector is None else vector
     text = leg(evidence.text, first, fusion)
-    return with_session_evidence(blended(text, vector, fusion), evidence.sessions, fusion)
+    scores = with_session_evidence(blended(text, vector, fusion), evidence.sessions, fusion)
+    return with_recency(scores, evidence.ages, fusion)
 
 
 def _found(evidence: Evidence) -> Booleans:

@@ -56,6 +56,7 @@ class Question:
     where: Filter = ADMIT_ALL
     mode: Mode = "hybrid"
     max_tokens: int | None = None
+    prefer_recent: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "query", checked_query(self.query))
@@ -98,7 +99,8 @@ class Recaller:
         means = await self._means(question.mode, wait=wait_for_model)
         snapshot = await self._snapshots.current(means.column)
         evidence = await self._evidence(question, means, snapshot)
-        ranking = rank(evidence, snapshot.vectors, question.limit, means.tuning)
+        tuning = means.tuning.preferring_recent() if question.prefer_recent else means.tuning
+        ranking = rank(evidence, snapshot.vectors, question.limit, tuning)
         hits = await self._hits(question, snapshot, evidence, ranking)
         recall = Recall(
             recall_id=uuid7(),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Booleans: TypeAlias = NDArray[np.bool_]
 
 _ORDER = ("namespace", "session", "turn", "created", "id", "passage")
-_COLUMNS = [*_ORDER, "start", "end"]
+_COLUMNS = [*_ORDER, "at", "start", "end"]
 _MOST_MASKS = 256
 _MOST_KEPT = 2_000
 _LONGEST_KEPT = 10_000
@@ -39,10 +39,10 @@ _LONGEST_KEPT = 10_000
 class Snapshot:
     """m memories with r passages, sorted by namespace, session and turn, passages in order.
 
-    `first` (m + 1,) tells where each memory's passages begin. `sessions` (m,) numbers the sessions,
-    -1 where there is none. `vectors` (r, d) holds unit rows, zeros where `embedded` (r,) is false;
-    without a vector column d is 0. `places` (r,) are those of the passages in the order of
-    `sorted_row_ids`.
+    `first` (m + 1,) tells where each memory's passages begin, `sessions` (m,) numbers the sessions,
+    -1 where there is none, `moments` (m,) are seconds since 1970, NaN where it is not known when.
+    `vectors` (r, d) holds unit rows, zeros where `embedded` (r,) is false; without a vector column
+    d is 0. `places` (r,) are those of the passages in the order of `sorted_row_ids`.
     """
 
     table: AsyncTable
@@ -51,6 +51,7 @@ class Snapshot:
     ids: Sequence[str]
     first: Integers
     sessions: Integers
+    moments: NDArray[np.float64]
     starts: Integers
     ends: Integers
     vectors: Floats
@@ -166,6 +167,7 @@ def _arranged(table: AsyncTable, version: int, column: str | None, rows: pa.Tabl
         ids=heads.column("id").to_pylist(),
         first=np.append(firsts, len(row_ids)),
         sessions=_sessions(heads),
+        moments=_moments(heads),
         starts=keys.column("start").to_numpy(),
         ends=keys.column("end").to_numpy(),
         vectors=vectors,
@@ -187,6 +189,15 @@ def _sessions(heads: pa.Table) -> Integers:
         begins[1:] |= ~same.to_numpy()
     has_session = pc.is_valid(heads.column("session")).to_numpy()
     return np.where(has_session, np.cumsum(begins), -1)
+
+
+def _moments(heads: pa.Table) -> NDArray[np.float64]:
+    """(m,) seconds since 1970 at which a memory happened, NaN where unknown."""
+    import pyarrow as pa
+
+    microseconds = heads.column("at").cast(pa.int64()).cast(pa.float64(), safe=False)
+    moments: NDArray[np.float64] = microseconds.to_numpy() / 1e6
+    return moments
 
 
 def _vectors(rows: pa.Table, column: str | None, order: Integers) -> tuple[Floats, Booleans]:

@@ -193,12 +193,14 @@ class MemoryStore:
         where: Filter = ADMIT_ALL,
         mode: Mode = "hybrid",
         max_tokens: int | None = None,
+        prefer_recent: bool = False,
         wait_for_model: bool = True,
         log: bool = True,
     ) -> Recall:
         """Find the memories that answer a query, best first.
 
-        `max_tokens` bounds the text of all hits together. Without `wait_for_model`, or where the
+        `max_tokens` bounds the text of all hits together; `prefer_recent` lets what happened
+        lately win among near equals. Without `wait_for_model`, or where the
         model can't be had, words alone are searched, and the answer says so.
 
         Raises:
@@ -207,7 +209,14 @@ class MemoryStore:
             ModelMismatch: a model was insisted on that is not the store's.
             StoreUnavailable: the store can't be read.
         """
-        question = Question(query=query, limit=limit, where=where, mode=mode, max_tokens=max_tokens)
+        question = Question(
+            query=query,
+            limit=limit,
+            where=where,
+            mode=mode,
+            max_tokens=max_tokens,
+            prefer_recent=prefer_recent,
+        )
         recall, logged = await self._recaller.recall(question, wait_for_model=wait_for_model)
         if log and self._log_recalls:
             self._journal.record(logged)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from byheart_store.diversity import Diversity
-from byheart_store.fusion import Fusion
+from byheart_store.fusion import MILD_RECENCY, Fusion
 from byheart_store.relevance import Calibration
 
 T = TypeVar("T", Fusion, Diversity, Calibration)
@@ -20,6 +20,11 @@ class Tuning:
     fusion: Fusion = field(default_factory=Fusion)
     diversity: Diversity = field(default_factory=Diversity)
     calibration: Calibration = field(default_factory=Calibration)
+
+    def preferring_recent(self) -> Tuning:
+        """The same with at least a mild preference for what happened lately."""
+        recency = max(self.fusion.recency, MILD_RECENCY)
+        return replace(self, fusion=replace(self.fusion, recency=recency))
 
     def as_dict(self) -> dict[str, Any]:
         """All parameters as JSON values."""

@@ -76,6 +76,8 @@ def answer(name: str, found: str, gold: str = "", **named: Any) -> Answer:
         "sessions": tuple(found.upper()),
         "gold_sessions": frozenset(gold.upper()),
         "answerable": 0.5 if found else 0.0,
+        "best_cosine": 0.5,
+        "best_bm25": 1.0,
         "no_match": not found,
         "milliseconds": 1.0,
     }
@@ -249,7 +251,11 @@ class TestReport:
         known = [answer(f"q{n}", "a", "a", relevances=(0.9,), answerable=0.9) for n in range(4)]
         unknown = [answer(f"n{n}", "x", relevances=(0.1,), answerable=0.1) for n in range(4)]
         figures = report(known + unknown)["relevance"]
-        assert figures == pytest.approx({"auroc": 1, "fpr@95": 0, "ece": 0.1, "missed": 0})
+        told = {name: figures[name] for name in ("auroc", "fpr@95", "ece", "missed", "query_ece")}
+        assert told == pytest.approx(
+            {"auroc": 1, "fpr@95": 0, "ece": 0.1, "missed": 0, "query_ece": 0.1}
+        )
+        assert figures["by_cosine"]["auroc"] == figures["by_bm25"]["auroc"] == 0.5
 
     def test_answers_without_hits_are_reported(self) -> None:
         figures = report([answer("q1", "", "a"), answer("q2", "")])

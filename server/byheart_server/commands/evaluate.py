@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from byheart_retrain.benchmark_store import open_benchmark_store
-from byheart_retrain.benchmarks import FORMATS, Benchmark, Format, Query, guessed, load
+from byheart_retrain.benchmarks import (
+    FORMATS,
+    Benchmark,
+    Format,
+    Query,
+    asked_elsewhere,
+    guessed,
+    load,
+)
 from byheart_retrain.evaluation import Answer, ask, compared, report
 from byheart_retrain.own_queries import OwnQueries, own_queries
 from byheart_retrain.runs import read_run, write_run
@@ -24,6 +32,9 @@ from byheart_server.settings import Settings
 from byheart_store import MemoryStore
 from byheart_store.records import Mode
 from byheart_store.tuning import Tuning
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _WIDTH_IN_A_FILE = 120
 _SHOWN = ("ndcg@10", "recall@1", "recall@5", "recall@10", "mrr", "hit@5")
@@ -48,6 +59,11 @@ class _Asked:
 @click.option("--namespace", "namespaces", multiple=True, help="Only this one; may be repeated.")
 @click.option("--mode", type=click.Choice(["hybrid", "vector", "text"]), default="hybrid")
 @click.option("--limit", default=10, show_default=True, help="Memories recalled per query.")
+@click.option(
+    "--elsewhere",
+    is_flag=True,
+    help="Ask each query in another namespace as well, where nothing answers it.",
+)
 @click.option("--run", type=click.Path(path_type=Path), help="Write a TREC run file.")
 @click.option("--compare", type=click.Path(path_type=Path), help="A run to be compared with.")
 @settings_options()
@@ -61,6 +77,7 @@ def eval_command(
     namespaces: tuple[str, ...],
     mode: Mode,
     limit: int,
+    elsewhere: bool,
     run: Path | None,
     compare: Path | None,
 ) -> None:
@@ -77,6 +94,9 @@ def eval_command(
         chosen = file_format or guessed(path)
         benchmark = load(path, chosen, queries)
         benchmark = benchmark.within(namespaces) if namespaces else benchmark
+        if elsewhere:
+            moved = asked_elsewhere(benchmark.queries)
+            benchmark = replace(benchmark, queries=[*benchmark.queries, *moved])
         asked = asyncio.run(_ask_benchmark(settings, benchmark, mode, limit))
     figures = report(asked.answers)
     figures |= {"mode": mode, "model": asked.model, "asked": asked.queries}
@@ -171,6 +191,22 @@ def _print(figures: Mapping[str, Any]) -> None:
             f"of {counted(wrong['queries'], 'query', 'queries')} that nothing answers, "
             f"{wrong['rate']['mean']:.0%} were given an answer"
         )
+    if "relevance" in figures:
+        console.print(_relevance_table(figures["relevance"]))
+
+
+def _relevance_table(told: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+
+    title = "telling what can be answered"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in ("", "AUROC", "false positives at 95% recall", "calibration error"):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    rows = {"answerable": told, "best cosine": told["by_cosine"], "best BM25": told["by_bm25"]}
+    for name, found in rows.items():
+        figures = (found["auroc"], found["fpr@95"], found["query_ece"])
+        table.add_row(name, *(f"{figure:.3f}" for figure in figures))
+    return table
 
 
 def _title(figures: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ _INDENT = 6
 @click.argument("query")
 @click.option("--limit", default=8, show_default=True, help="How many memories at most.")
 @click.option("--max-tokens", type=int, help="Stop where the texts together grow longer.")
+@click.option("--prefer-recent", is_flag=True, help="Among near equals, the latest first.")
 @click.option("--explain", is_flag=True, help="Add each leg's rank and score.")
 @filter_options("namespaces", "session", "speaker", "tags", "after", "before", "as_of")
 @settings_options()
@@ -30,13 +31,16 @@ def recall_command(
     query: str,
     limit: int,
     max_tokens: int | None,
+    prefer_recent: bool,
     explain: bool,
 ) -> None:
     """Show what the store knows about QUERY."""
 
     async def recall(store: MemoryStore) -> Recall:
         store.load_model()
-        return await store.recall(query, limit=limit, where=where, max_tokens=max_tokens)
+        return await store.recall(
+            query, limit=limit, where=where, max_tokens=max_tokens, prefer_recent=prefer_recent
+        )
 
     answer = with_store(settings, recall)
     if as_json:
