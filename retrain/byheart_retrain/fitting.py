@@ -108,13 +108,21 @@ def fit(judged: Sequence[Judged], default: Tuning, *, seed: int = 0) -> Fit:
     """Fit to all queries; the gain is that of fits to the other folds, over all folds.
 
     Raises:
-        InvalidInput: there are too few queries to tell a gain from chance.
+        InvalidInput: there are too few queries to tell a gain from chance, or all ask for one
+            memory.
     """
+    judged = [one for one in judged if len(one.evidence)]
     answered = [one for one in judged if one.gold]
     if len(answered) < FEWEST_QUERIES:
         raise InvalidInput(
             f"fit: {len(answered)} labelled queries are too few, {FEWEST_QUERIES} are needed; "
             "label more recalls: byheart label"
+        )
+    parts = folds(answered, seed)
+    if len(parts) < 2:
+        raise InvalidInput(
+            "fit: one memory answers all the labelled queries, so none is left to measure a gain "
+            "on; label recalls of other memories: byheart label"
         )
     import numpy as np
 
@@ -125,7 +133,7 @@ def fit(judged: Sequence[Judged], default: Tuning, *, seed: int = 0) -> Fit:
     before = _ndcgs(answered, default.fusion)
     gains = np.zeros(len(answered))
     said: list[tuple[Floats, Floats, Floats]] = []
-    for fold in folds(answered, seed):
+    for fold in parts:
         inside = [places[id(one)] for one in fold]
         outside = np.setdiff1d(np.arange(len(answered)), inside)
         best = settings[int(values[:, outside].mean(axis=1).argmax())]
@@ -219,7 +227,7 @@ def logistic(features: Floats, outcomes: Floats, prior: Floats) -> Floats:
     import numpy as np
 
     rows = np.column_stack([np.ones(len(features)), features])
-    scale = np.maximum(np.abs(rows).max(axis=0), 1e-6)
+    scale = np.abs(rows).max(axis=0, initial=1e-6)
     rows, center = rows / scale, prior * scale
     weights = center.copy()
     for _ in range(_MOST_STEPS):

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any, NoReturn
 from urllib.parse import quote, unquote
 
@@ -33,6 +32,7 @@ from mcp.server.stdio import stdio_server
 from mcp.types import CallToolResult, InputRequiredResult, TextContent, Tool, ToolAnnotations
 from pydantic import AnyUrl, Field, ValidationError
 
+from byheart_server import installed_version
 from byheart_server.answers import Erased, Judged, Recalled, Reembedded, Remembered, slim
 from byheart_server.lifecycle import Backend, MendedInput, begin, leave, leave_when_told
 from byheart_server.settings import Settings
@@ -121,14 +121,21 @@ class Tools:
         tags: Annotated[Texts, Field(description="all must be present")] = None,
         after: Moment = None,
         before: Moment = None,
+        as_of: Annotated[Text, Field(description="date; what was known then")] = None,
+        prefer_recent: bool = False,
         max_tokens: Annotated[int | None, Field(description="budget of the texts")] = None,
         explain: Annotated[bool, Field(description="add ranks and scores")] = False,
     ) -> Recalled:
         """Find memories, from the text alone while the model is loading."""
-        where = _where(namespace, session, tags, after=after, before=before)
+        where = _where(namespace, session, tags, after=after, before=before, as_of=as_of)
         store = await self._backend.store()
         found = await store.recall(
-            query, limit=limit, where=where, max_tokens=max_tokens, wait_for_model=False
+            query,
+            limit=limit,
+            where=where,
+            max_tokens=max_tokens,
+            prefer_recent=prefer_recent,
+            wait_for_model=False,
         )
         return Recalled.of(found, explain)
 
@@ -200,7 +207,7 @@ class ByHeartServer(MCPServer[None]):
             super().__init__(
                 name="byheart",
                 title="ByHeart",
-                version=_version(),
+                version=installed_version(),
                 instructions=INSTRUCTIONS,
                 log_level="WARNING",
                 lifespan=self._serving,
@@ -225,8 +232,10 @@ class ByHeartServer(MCPServer[None]):
     ) -> CallToolResult | InputRequiredResult:
         """Call a tool; whatever goes wrong in it becomes a ToolError that says what to do."""
         self._refuse_unknown(name, arguments)
+        # Some clients write null for an argument that they leave out.
+        given = {key: value for key, value in arguments.items() if value is not None}
         try:
-            result = await super().call_tool(name, arguments, context)
+            result = await super().call_tool(name, given, context)
         except ToolError as error:
             raise _explained(name, error) from error
         except asyncio.CancelledError:
@@ -286,14 +295,16 @@ class ByHeartServer(MCPServer[None]):
     def _refuse_unknown(self, name: str, arguments: dict[str, Any]) -> None:
         schema = self._tool_input_schema(name)
         if schema is None:
-            return
+            tools = [tool.name for tool in self._tool_manager.list_tools()]
+            raise ToolError(
+                f"there is no tool {name[:60]!r}{_meant(name, tools)} there are {', '.join(tools)}"
+            )
         known = list(schema["properties"])
         for argument in arguments:
             if argument not in known:
-                near = difflib.get_close_matches(argument, known, n=1)
-                meant = f"; did you mean {near[0]}?" if near else ";"
                 raise ToolError(
-                    f"{name} has no argument {argument[:60]!r}{meant} it takes {', '.join(known)}"
+                    f"{name} has no argument {argument[:60]!r}{_meant(argument, known)} "
+                    f"it takes {', '.join(known)}"
                 )
 
 
@@ -396,13 +407,14 @@ def _add_resources(server: ByHeartServer, backend: Backend) -> None:
 
 async def _status(backend: Backend) -> dict[str, Any]:
     settings = backend.settings
-    report: dict[str, Any] = {"version": _version(), "home": str(settings.home)}
+    report: dict[str, Any] = {"version": installed_version(), "home": str(settings.home)}
     try:
         store = await backend.store()
         counts = (await store.stats()).as_dict()
     except ByHeartError as error:
         return {**report, "error": str(error)}
-    return {**report, "model_state": store.model_state, **counts}
+    problem = {"model_problem": store.model_problem} if store.model_problem else {}
+    return {**report, "model_state": store.model_state, **problem, **counts}
 
 
 def _where(
@@ -412,6 +424,7 @@ def _where(
     *,
     after: str | None = None,
     before: str | None = None,
+    as_of: str | None = None,
     include_replaced: bool = False,
 ) -> Filter:
     return Filter(
@@ -420,6 +433,7 @@ def _where(
         tags=tuple(tags or ()),
         after=_moment(after, "after"),
         before=_moment(before, "before"),
+        as_of=_moment(as_of, "as_of"),
         include_replaced=include_replaced,
     )
 
@@ -449,13 +463,19 @@ def _explained(name: str, error: ToolError) -> ToolError:
     return error
 
 
+def _meant(given: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(given, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ";"
+
+
 def _complaints(error: ValidationError) -> Iterator[str]:
     for problem in error.errors(include_url=False, include_context=False):
         place = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "missing":
             yield f"{place} is required"
         else:
-            yield f"{place}: {problem['msg']}, not {str(problem['input'])[:60]!r}"
+            given = json.dumps(problem["input"], ensure_ascii=False, default=str)
+            yield f"{place}: {problem['msg']}, not {given[:60]}"
 
 
 def _internal(where: str, error: BaseException) -> ToolError:
@@ -490,13 +510,6 @@ def _annotations(
 
 def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _version() -> str:
-    try:
-        return version("byheart")
-    except PackageNotFoundError:
-        return "0+source"
 
 
 @contextmanager

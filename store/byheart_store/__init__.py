@@ -1,5 +1,10 @@
 """The library: embedding, tables, ranking and the recall log behind one `MemoryStore`."""
 
+import os
+
+# ONNX Runtime sends telemetry and writes a device id unless told not to before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 from byheart_store.errors import (
     ByHeartError,
     InvalidInput,

@@ -35,6 +35,9 @@ COMMITS_BETWEEN_COMPACTIONS = 64
 ROWS_BETWEEN_COMPACTIONS = 4_096
 """Words of rows that no index holds yet are searched one row after the other."""
 
+QUIET_AFTER_WRITES = 1.0
+"""Seconds without a write after which the rows of a burst are indexed."""
+
 OLD_VERSIONS_KEPT = timedelta(minutes=1)
 """Long enough for any read that began on an old version to end."""
 
@@ -50,6 +53,7 @@ class Database:
         self._lock = lock
         self._commits: Counter[str] = Counter()
         self._rows_to_index = 0
+        self._when_quiet: asyncio.TimerHandle | None = None
         self._compactions: set[asyncio.Task[None]] = set()
         self.memories: AsyncTable
         self.recalls: AsyncTable
@@ -74,6 +78,8 @@ class Database:
 
     async def close(self) -> None:
         """Wait for running compactions, and index what a larger import has left."""
+        if self._when_quiet is not None:
+            self._when_quiet.cancel()
         if self._rows_to_index >= COMMITS_BETWEEN_COMPACTIONS:
             self._start_compaction(self.memories, overdue=True)
         if self._compactions:
@@ -183,11 +189,23 @@ class Database:
             self._start_compaction(self.memories, overdue=True)
         elif self._commits[table.name] % COMMITS_BETWEEN_COMPACTIONS == 0:
             self._start_compaction(table, overdue=self._commits[table.name] > 0)
+        if self._rows_to_index >= COMMITS_BETWEEN_COMPACTIONS:
+            self._index_when_quiet()
         self._commits[table.name] += 1
+
+    def _index_when_quiet(self) -> None:
+        if self._when_quiet is not None:
+            self._when_quiet.cancel()
+        self._when_quiet = asyncio.get_running_loop().call_later(
+            QUIET_AFTER_WRITES, lambda: self._start_compaction(self.memories, overdue=True)
+        )
 
     def _start_compaction(self, table: AsyncTable, *, overdue: bool) -> None:
         if overdue and table.name == schema.MEMORIES:
             self._rows_to_index = 0
+            if self._when_quiet is not None:
+                self._when_quiet.cancel()
+                self._when_quiet = None
         task = asyncio.create_task(self._compact_fragmented(table, overdue=overdue))
         self._compactions.add(task)
         task.add_done_callback(self._compactions.discard)

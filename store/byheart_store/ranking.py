@@ -19,6 +19,7 @@ from byheart_store.fusion import (
     with_session_evidence,
 )
 from byheart_store.records import Explanation
+from byheart_store.relevance import Calibration
 from byheart_store.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -86,9 +87,7 @@ def rank(evidence: Evidence, vectors: Floats, limit: int, tuning: Tuning) -> Ran
     places = pool[diversified(scores[pool], best, limit, tuning.diversity)]
     text = None if words is None else best_of_passages(words, first)
     best_cosines = None if cosines is None else best_of_passages(cosines, first)
-    answerable = 0.0
-    if len(evidence):
-        answerable = tuning.calibration.answerable(text, best_cosines, evidence.most_text)
+    answerable = _answerable(text, best_cosines, evidence.most_text, tuning.calibration)
     relevance = answerable * tuning.calibration.of_hits(scores[order[:limit]], len(evidence))
     return Ranking(
         places=places.tolist(),
@@ -115,12 +114,40 @@ def fused(evidence: Evidence, fusion: Fusion) -> Floats:
     """(n,) scores of the memories, from whatever legs were asked."""
     first, vector = evidence.first, None
     if evidence.cosines is not None:
-        vector = leg(evidence.cosines, first, fusion)
+        vector = leg(_neutral(evidence.cosines), first, fusion)
     if evidence.text is None:
         return _no_scores(evidence) if vector is None else vector
     text = leg(evidence.text, first, fusion)
     scores = with_session_evidence(blended(text, vector, fusion), evidence.sessions, fusion)
     return with_recency(scores, evidence.ages, fusion)
+
+
+def _neutral(cosines: Floats) -> Floats:
+    """(r,) cosines, those of passages not embedded yet the mean: neither for nor against them."""
+    import numpy as np
+
+    known = cosines > UNKNOWN_COSINE
+    if known.all() or not known.any():
+        return cosines
+    return np.where(known, cosines, cosines[known].mean())
+
+
+def _answerable(
+    text: Floats | None, cosines: Floats | None, most: float, calibration: Calibration
+) -> float:
+    """The probability that any memory answers: by its vectors, or its words before it has any."""
+    import numpy as np
+
+    every = text if cosines is None else cosines
+    if every is None or not len(every):
+        return 0.0
+    known = np.zeros(len(every), bool) if cosines is None else cosines > UNKNOWN_COSINE
+    found = [0.0]
+    if cosines is not None and known.any():
+        found.append(calibration.answerable(None, cosines[known], most))
+    if text is not None and not known.all():
+        found.append(calibration.answerable(np.where(known, 0, text), None, most))
+    return max(found)
 
 
 def _found(evidence: Evidence) -> Booleans:

@@ -173,6 +173,11 @@ class Filter:
             set_field(self, name, checked_time(getattr(self, name), name))
         set_field(self, "tags", checked_tags(self.tags))
         set_field(self, "metadata", checked_metadata(self.metadata))
+        if self.after is not None and self.before is not None and self.after >= self.before:
+            raise InvalidInput(
+                f"after: {iso(self.after)} is not earlier than before: {iso(self.before)}; "
+                "nothing can lie between them"
+            )
 
     @property
     def narrows(self) -> bool:

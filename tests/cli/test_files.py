@@ -6,6 +6,8 @@ import gzip
 import json
 from pathlib import Path
 
+import pytest
+
 from .conftest import Call
 
 
@@ -43,6 +45,63 @@ def test_importing_again_is_harmless(byheart: Call, tmp_path: Path) -> None:
 def test_a_namespace_can_be_given(byheart: Call, tmp_path: Path) -> None:
     path = str(corpus(tmp_path / "d", 3))
     assert byheart("import", path, "--namespace", "x", "--json").json["namespaces"] == {"x": 3}
+
+
+LOCOMO = {
+    "sample_id": "conv-7",
+    "conversation": {
+        "speaker_a": "Signe",
+        "speaker_b": "Otto",
+        "session_1_date_time": "1:56 pm on 8 May, 2023",
+        "session_1": [
+            {"speaker": "Signe", "dia_id": "D1:1", "text": "I took up glass blowing."},
+            {"speaker": "Otto", "dia_id": "D1:2", "text": "Since when?"},
+        ],
+    },
+    "qa": [{"question": "What craft?", "answer": "glass", "evidence": ["D1:1"], "category": 4}],
+}
+LONGMEMEVAL = {
+    "question_id": "71ae20c1",
+    "question_type": "single-session-user",
+    "question": "Which tree of mine is in flower?",
+    "answer": "The pear tree",
+    "question_date": "2023/05/30 (Tue) 23:40",
+    "haystack_dates": ["2023/05/20 (Sat) 02:21"],
+    "haystack_session_ids": ["answer_5c2d_1"],
+    "haystack_sessions": [
+        [
+            {"role": "user", "content": "The pear tree is in flower.", "has_answer": True},
+            {"role": "assistant", "content": "How lovely!", "has_answer": False},
+        ]
+    ],
+    "answer_session_ids": ["answer_5c2d_1"],
+}
+
+
+@pytest.mark.parametrize(
+    ("file_format", "content", "namespace"),
+    [("locomo", LOCOMO, "conv-7"), ("longmemeval", LONGMEMEVAL, "71ae20c1")],
+)
+def test_published_conversations_are_imported(
+    byheart: Call, tmp_path: Path, file_format: str, content: object, namespace: str
+) -> None:
+    path = tmp_path / "published.json"
+    path.write_text(json.dumps([content]))
+    chosen = ["--format", file_format, "--json"]
+    assert byheart("import", str(path), *chosen).json["namespaces"] == {namespace: 2}
+    other = ["--namespace", "mine", "--home", str(tmp_path / "other")]
+    assert byheart("import", str(path), *chosen, *other).json["namespaces"] == {"mine": 2}
+
+
+@pytest.mark.parametrize("file_format", ["locomo", "longmemeval"])
+def test_a_file_that_was_not_published_so_is_refused(
+    byheart: Call, tmp_path: Path, file_format: str
+) -> None:
+    path = tmp_path / "other.json"
+    path.write_text('{"text": "a memory"}')
+    outcome = byheart("import", str(path), "--format", file_format)
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert outcome.err.startswith(f"byheart: {path}: ")
 
 
 def test_a_broken_line_at_the_end_leaves_the_store_as_it_was(byheart: Call, tmp_path: Path) -> None:

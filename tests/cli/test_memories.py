@@ -105,7 +105,7 @@ def test_forget_by_filter_shows_first_what_would_go(byheart: Call) -> None:
 def test_forgetting_an_unknown_id_fails(byheart: Call) -> None:
     outcome = byheart("forget", "nobody")
     assert outcome.code == 1
-    assert outcome.err == "byheart: no memory has the id nobody\n"
+    assert outcome.err == "byheart: no memory has the id nobody; take ids from a recall\n"
 
 
 def test_stats_are_aligned(byheart: Call) -> None:

@@ -26,6 +26,28 @@ def test_the_module_runs_as_the_command() -> None:
     assert done.stdout.startswith("Usage: byheart")
 
 
+def test_the_version_is_told_even_by_files_that_were_never_installed() -> None:
+    done = subprocess.run([*BYHEART, "--version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.startswith("byheart 0")
+
+
+def test_nothing_is_written_outside_the_store(tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry leaves a device id in its user's home; it spares only CI."""
+    user = tmp_path / "user"
+    user.mkdir()
+    spared = ("CI", "GITHUB_ACTIONS", "ORT_RUNNING_UNIT_TESTS", "ORT_DISABLE_TELEMETRY")
+    kept = {name: value for name, value in os.environ.items() if name not in spared}
+    kept = {name: value for name, value in kept.items() if not name.startswith("XDG_")}
+    subprocess.run(
+        [*BYHEART, "remember", "x", "--home", str(tmp_path / "store")],
+        env={**kept, "HOME": str(user)},
+        check=True,
+        capture_output=True,
+    )
+    assert list(user.rglob("*")) == []
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
 def test_an_interrupt_ends_it_quietly(tmp_path: Path) -> None:
     pipe = subprocess.PIPE

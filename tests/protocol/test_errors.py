@@ -18,7 +18,8 @@ REFUSED = {
     "empty query": ("recall", {"query": ""}, "query: is empty"),
     "a limit of 0": ("recall", {"query": "x", "limit": 0}, "from 1 to 1000"),
     "a limit of a million": ("recall", {"query": "x", "limit": 10**6}, "from 1 to 1000"),
-    "a limit that is none": ("recall", {"query": "x", "limit": "many"}, "limit: "),
+    "a limit that is none": ("recall", {"query": "x", "limit": "many"}, 'not "many"'),
+    "a text that is a number": ("remember", {"text": 5}, "valid string, not 5"),
     "after no date": ("recall", {"query": "x", "after": "2024-13-01"}, "after: "),
     "unknown recall": ("feedback", {"recall_id": "nobody", "useful": ["a"]}, "nobody"),
     "feedback on nothing": ("feedback", {"recall_id": "x", "useful": []}, "no ids given"),
@@ -50,7 +51,22 @@ async def test_unusual_text_is_stored_and_searched(talk, text):
 
 async def test_unknown_tool_is_named(talk):
     async with talk() as agent:
-        assert "remembr" in await agent.refusal("remembr", text="x")
+        refusal = await agent.refusal("remembr", text="x")
+    assert "'remembr'; did you mean remember? there are remember, recall" in refusal
+
+
+async def test_null_is_an_argument_left_out(talk):
+    async with talk() as agent:
+        await agent.remember("Ana plays the cello.", tags=None, metadata=None)
+        assert await agent.recall("cello", limit=None, explain=None, after=None)
+        assert "text is required" in await agent.refusal("remember", text=None)
+
+
+async def test_model_that_can_not_be_had_is_told_by_the_status(talk):
+    async with talk(model="/no/such/model") as agent:
+        await agent.client.call_tool("remember", {"text": "x"})
+        status = await agent.read("byheart://status")
+    assert "/no/such/model" in status["model_problem"]
 
 
 async def test_unknown_memory_is_named(talk):

@@ -1,5 +1,7 @@
 """What an agent can do with the five tools and the two resources."""
 
+from datetime import UTC, datetime
+
 import pytest
 from mcp.types import ToolAnnotations
 
@@ -47,6 +49,23 @@ async def test_replaced_memory_is_not_recalled(talk):
         hits = await agent.recall("Where does Ana work?")
     assert new["status"] == "replaced"
     assert [hit["id"] for hit in hits] == [new["id"]]
+
+
+async def test_what_was_known_at_an_earlier_moment_can_be_asked_for(talk):
+    async with talk() as agent:
+        old = await agent.remember("Ana works at the harbour office.")
+        then = datetime.now(UTC).isoformat()
+        await agent.call("remember", text="Ana works at the museum.", replaces=old)
+        hits = await agent.recall("Where does Ana work?", as_of=then)
+    assert [hit["id"] for hit in hits] == [old]
+
+
+async def test_the_latest_of_equals_comes_first_when_asked_for(talk):
+    async with talk() as agent:
+        long_ago = await agent.remember("Ana drinks oolong tea.", at="2019-05-01")
+        await agent.remember("Ana drinks sencha tea.")
+        hits = await agent.recall("What tea does Ana drink?", prefer_recent=True)
+    assert hits[-1]["id"] == long_ago
 
 
 async def test_recall_keeps_to_its_filters(talk):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,6 +23,14 @@ async def fragments_and_versions(home: Path, name: str) -> tuple[int, int]:
     stats = await table.stats()
     fragments: int = stats["fragment_stats"]["num_fragments"]  # type: ignore[index]
     return fragments, len(await table.list_versions())
+
+
+async def unindexed(home: Path) -> int:
+    table = await (await lancedb.connect_async(str(home / "db"))).open_table(schema.MEMORIES)
+    (index,) = await table.list_indices()
+    stats = await table.index_stats(index.name)
+    assert stats is not None
+    return stats.num_unindexed_rows
 
 
 async def test_two_hundred_single_writes_stay_bounded(
@@ -61,6 +70,39 @@ async def test_the_recall_log_is_compacted_too(home: Path, store: MemoryStore, h
     await store.close()
     fragments, _ = await fragments_and_versions(home, schema.RECALLS)
     assert fragments < 2 * database.COMMITS_BETWEEN_COMPACTIONS
+
+
+async def test_words_of_an_import_are_indexed_when_it_ends(home: Path, store: MemoryStore) -> None:
+    for first in range(0, 300, 100):
+        await store.remember_many([NewMemory(text=f"Note {first + n}") for n in range(100)])
+    await store.close()
+    assert await unindexed(home) == 0
+
+
+async def test_words_of_a_burst_are_indexed_when_it_is_over(
+    home: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "QUIET_AFTER_WRITES", 0.1)
+    await store.remember_many([NewMemory(text=f"Note {number}") for number in range(300)])
+    for _ in range(200):
+        if await unindexed(home) == 0:
+            return
+        await asyncio.sleep(0.1)
+    pytest.fail("300 rows are still not in the index")
+
+
+async def test_words_are_indexed_while_an_import_runs(
+    home: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "ROWS_BETWEEN_COMPACTIONS", 100)
+    monkeypatch.setattr(database, "COMMITS_BETWEEN_COMPACTIONS", 1_000)
+    for first in range(0, 250, 50):
+        await store.remember_many([NewMemory(text=f"Note {first + n}") for n in range(50)])
+    await store.close()
+    fragments, _ = await fragments_and_versions(home, schema.MEMORIES)
+    assert fragments < 5
+    async with await MemoryStore.open(home) as reopened:
+        assert (await reopened.stats()).memories == 250
 
 
 async def test_reindex_compacts(home: Path, store: MemoryStore) -> None:

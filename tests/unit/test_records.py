@@ -197,3 +197,8 @@ def test_a_filter_tells_whether_it_narrows() -> None:
     assert not Filter(include_replaced=True).narrows
     assert Filter(metadata={"k": None}).narrows
     assert Filter(session="s").as_dict() == {"session": "s"}
+
+
+def test_a_filter_that_nothing_can_pass_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="nothing can lie between"):
+        Filter(after=parse_time("2026-03-02"), before=parse_time("2026-03-01"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -15,7 +16,7 @@ from byheart_server.commands.options import filter_options, json_option, setting
 from byheart_server.commands.printing import counted, print_json
 from byheart_server.commands.progress import progress
 from byheart_server.settings import Settings
-from byheart_store import Filter, MemoryStore
+from byheart_store import Filter, MemoryStore, NewMemory
 from byheart_store.interchange import (
     STANDARD_INPUT,
     Format,
@@ -26,36 +27,38 @@ from byheart_store.interchange import (
     write_jsonl,
 )
 
+FileFormat = Literal["beir", "jsonl", "longmemeval", "locomo"]
+
 
 @click.command("import")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["beir", "jsonl"]),
+    type=click.Choice(["beir", "jsonl", "longmemeval", "locomo"]),
     help="[default: beir for a folder, else jsonl]",
 )
 @click.option("--namespace", help="Put all memories there, whatever the file says.")
 @settings_options()
 @json_option
 def import_command(
-    settings: Settings, as_json: bool, path: Path, file_format: Format | None, namespace: str | None
+    settings: Settings,
+    as_json: bool,
+    path: Path,
+    file_format: FileFormat | None,
+    namespace: str | None,
 ) -> None:
     """Store the memories of a file.
 
-    PATH is a BEIR folder or a JSONL file; `-` reads JSONL from standard input. A file is checked
-    to its end before anything is stored. Importing it again is harmless: what is there already
-    counts as a duplicate.
+    PATH is a BEIR folder, a JSONL file, or the published JSON of LongMemEval or LoCoMo; `-` reads
+    JSONL from standard input. A file is checked to its end before anything is stored. Importing
+    it again is harmless: what is there already counts as a duplicate.
     """
-    chosen: Format = file_format or ("beir" if path.is_dir() else "jsonl")
-    total = None
-    if path != STANDARD_INPUT:
-        total = sum(1 for _ in read(path, chosen, namespace))
+    memories, total = _memories(path, file_format, namespace)
 
     async def load(store: MemoryStore) -> Imported:
         store.load_model()
         with progress("importing") as report:
-            memories = read(path, chosen, namespace)
             return await store_all(store, memories, lambda done: report(done, total))
 
     imported = with_store(settings, load)
@@ -63,6 +66,35 @@ def import_command(
         print_json(imported.as_dict())
         return
     _print(imported)
+
+
+def _memories(
+    path: Path, file_format: FileFormat | None, namespace: str | None
+) -> tuple[Iterable[NewMemory], int | None]:
+    """The memories of a checked file and how many they are; a pipe is read as it comes."""
+    chosen: Format
+    match file_format:
+        case "longmemeval" | "locomo":
+            return _conversations(path, file_format, namespace)
+        case None:
+            chosen = "beir" if path.is_dir() else "jsonl"
+        case _:
+            chosen = file_format
+    total = None
+    if path != STANDARD_INPUT:
+        total = sum(1 for _ in read(path, chosen, namespace))
+    return read(path, chosen, namespace), total
+
+
+def _conversations(
+    path: Path, file_format: Literal["longmemeval", "locomo"], namespace: str | None
+) -> tuple[list[NewMemory], int]:
+    from byheart_retrain.benchmarks import load
+
+    memories = load(path, file_format).memories
+    if namespace is not None:
+        memories = [replace(memory, namespace=namespace) for memory in memories]
+    return memories, len(memories)
 
 
 def _print(imported: Imported) -> None:

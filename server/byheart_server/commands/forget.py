@@ -73,4 +73,5 @@ def _print(forgotten: Forgotten, dry_run: bool) -> None:
     else:
         click.echo(f"forgot {memories}")
     if forgotten.missing:
-        click.echo(f"byheart: no memory has the id {', '.join(forgotten.missing)}", err=True)
+        missing = ", ".join(forgotten.missing)
+        click.echo(f"byheart: no memory has the id {missing}; take ids from a recall", err=True)
