@@ -154,9 +154,10 @@ def fit(judged: Sequence[Judged], default: Tuning, *, seed: int = 0) -> Fit:
 def folds(judged: Sequence[Judged], seed: int) -> list[list[Judged]]:
     """Split so that no namespace stands on both sides, or, with few, no gold memory does."""
     namespaces = {one.query.namespace for one in judged}
+    sharing = _sharing_gold(judged)
     groups: dict[str, list[Judged]] = {}
     for one in judged:
-        by_gold = min(one.gold)
+        by_gold = sharing[min(one.gold)]
         key = one.query.namespace or "" if len(namespaces) >= FOLDS else by_gold
         groups.setdefault(key, []).append(one)
     shuffled = random.Random(seed).sample(sorted(groups), len(groups))
@@ -164,6 +165,21 @@ def folds(judged: Sequence[Judged], seed: int) -> list[list[Judged]]:
     for number, key in enumerate(shuffled):
         found[number % FOLDS] += groups[key]
     return [fold for fold in found if fold]
+
+
+def _sharing_gold(judged: Sequence[Judged]) -> dict[str, str]:
+    """Each gold memory -> one of those that it is linked to by queries with several."""
+    linked = {memory: memory for one in judged for memory in one.gold}
+
+    def first(memory: str) -> str:
+        while linked[memory] != memory:
+            memory = linked[memory]
+        return memory
+
+    for one in judged:
+        roots = {first(memory) for memory in one.gold}
+        linked |= dict.fromkeys(roots, min(roots))
+    return {memory: first(memory) for memory in linked}
 
 
 def _scores_by_setting(judged: Sequence[Judged], default: Fusion) -> dict[Fusion, Floats]:

@@ -122,10 +122,10 @@ async def _ask_benchmark(
     with progress("embedding") as show:
         stored = counting(show, len(memories))
         store = await open_benchmark_store(memories, settings.model, cache, stored)
-    if await store.tuning() != tuning:
-        await store.tune(tuning)
     sessions = {str(new.id): new.session for new in memories if new.session}
     async with store:
+        if await store.tuning() != tuning:
+            await store.tune(tuning)
         return await _ask(store, benchmark.queries, sessions, mode, limit, "benchmark")
 
 

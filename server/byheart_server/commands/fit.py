@@ -49,7 +49,10 @@ def fit_command(
     """
     if reset:
         with_store(settings, lambda store: store.tune(None))
-        click.echo("the defaults are back in use")
+        if as_json:
+            print_json({"kept": False, "tuning": DEFAULT_TUNING.as_dict()})
+        else:
+            click.echo("the defaults are back in use")
         return _DONE
     found = asyncio.run(_fit(settings, path, file_format, namespaces))
     if found.helps:
