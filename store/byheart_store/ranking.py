@@ -69,16 +69,18 @@ class Ranking:
         )
 
 
-def rank(evidence: Evidence, vectors: Floats, limit: int, tuning: Tuning) -> Ranking:
+def rank(
+    evidence: Evidence, vectors: Floats, limit: int, tuning: Tuning, *, alone: bool = False
+) -> Ranking:
     """Fuse what the legs say of n memories, and take the best `limit` that differ.
 
-    Evidence of one leg alone is ranked by that leg alone. `vectors` (s, d) are those that the
-    evidence's rows point into.
+    `vectors` (s, d) are those that the evidence's rows point into. With `alone` the one leg that
+    was asked ranks by itself, without evidence from the session.
     """
     import numpy as np
 
     first, words, cosines = evidence.first, evidence.text, evidence.cosines
-    scores = fused(evidence, tuning.fusion)
+    scores = fused(evidence, tuning.fusion, alone=alone)
     passages = _passages(evidence, tuning.fusion)
     found = np.flatnonzero(_found(evidence))
     order = found[np.argsort(-scores[found], kind="stable")]
@@ -110,7 +112,7 @@ def _best_rows(passages: Floats, first: Integers, places: Integers) -> Integers:
     return np.array([low + int(passages[low:high].argmax()) for low, high in bounds], np.int64)
 
 
-def fused(evidence: Evidence, fusion: Fusion) -> Floats:
+def fused(evidence: Evidence, fusion: Fusion, *, alone: bool = False) -> Floats:
     """(n,) scores of the memories, from whatever legs were asked."""
     first, vector = evidence.first, None
     if evidence.cosines is not None:
@@ -118,6 +120,8 @@ def fused(evidence: Evidence, fusion: Fusion) -> Floats:
     if evidence.text is None:
         return _no_scores(evidence) if vector is None else vector
     text = leg(evidence.text, first, fusion)
+    if alone:
+        return text
     scores = with_session_evidence(blended(text, vector, fusion), evidence.sessions, fusion)
     return with_recency(scores, evidence.ages, fusion)
 

@@ -100,7 +100,8 @@ class Recaller:
         snapshot = await self._snapshots.current(means.column)
         evidence = await self._evidence(question, means, snapshot)
         tuning = means.tuning.preferring_recent() if question.prefer_recent else means.tuning
-        ranking = rank(evidence, snapshot.vectors, question.limit, tuning)
+        alone = question.mode != "hybrid"
+        ranking = rank(evidence, snapshot.vectors, question.limit, tuning, alone=alone)
         hits = await self._hits(question, snapshot, evidence, ranking)
         recall = Recall(
             recall_id=uuid7(),
