@@ -58,15 +58,24 @@ class Ranking:
         """The number of the passage that matches best, of the memory at this place."""
         return int(self.passages[self.first[place] : self.first[place + 1]].argmax())
 
-    def explain(self, place: int) -> Explanation:
-        """Why the memory at this place stands where it stands."""
-        return Explanation(
-            text_rank=_rank_of(self.text, place, worst=0.0),
-            text_score=_value_of(self.text, place, worst=0.0),
-            vector_rank=_rank_of(self.cosines, place, worst=UNKNOWN_COSINE),
-            cosine=_value_of(self.cosines, place, worst=UNKNOWN_COSINE),
-            score=float(self.scores[place]),
-        )
+    def explanations(self) -> list[Explanation]:
+        """Why each of the best memories stands where it stands, in their order."""
+        text_ranks = _ranks(self.text, self.places)
+        vector_ranks = _ranks(self.cosines, self.places)
+        explained = []
+        for number, place in enumerate(self.places):
+            text = _value(self.text, place, worst=0.0)
+            cosine = _value(self.cosines, place, worst=UNKNOWN_COSINE)
+            explained.append(
+                Explanation(
+                    text_rank=None if text is None else text_ranks[number],
+                    text_score=text,
+                    vector_rank=None if cosine is None else vector_ranks[number],
+                    cosine=cosine,
+                    score=float(self.scores[place]),
+                )
+            )
+        return explained
 
 
 def rank(
@@ -183,13 +192,18 @@ def _no_scores(evidence: Evidence) -> Floats:
     return np.zeros(len(evidence), np.float32)
 
 
-def _value_of(scores: Floats | None, place: int, worst: float) -> float | None:
+def _value(scores: Floats | None, place: int, worst: float) -> float | None:
     if scores is None or scores[place] <= worst:
         return None
     return float(scores[place])
 
 
-def _rank_of(scores: Floats | None, place: int, worst: float) -> int | None:
-    if scores is None or scores[place] <= worst:
-        return None
-    return int((scores > scores[place]).sum()) + 1
+def _ranks(scores: Floats | None, places: list[int]) -> list[int]:
+    """(n,) scores -> for each place how many are better, and one."""
+    import numpy as np
+
+    if scores is None:
+        return [0] * len(places)
+    not_better = np.searchsorted(np.sort(scores), scores[places], "right")
+    ranks: list[int] = (len(scores) - not_better + 1).tolist()
+    return ranks

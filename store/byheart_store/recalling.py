@@ -29,7 +29,7 @@ from byheart_store.records import (
     now,
     uuid7,
 )
-from byheart_store.shown import shown_span
+from byheart_store.shown import LONGEST_SHOWN, shown_span
 from byheart_store.snapshot import Snapshot, Snapshots
 from byheart_store.tuning import DEFAULT_TUNING, Tuning
 
@@ -172,12 +172,14 @@ class Recaller:
         memories = await snapshot.memories(winners)
         hits: list[Hit] = []
         left = question.max_tokens
-        found = zip(ranking.places, ranking.relevance, winners, memories, strict=True)
-        for place, relevance, winner, memory in found:
-            passages = snapshot.spans(winner)
-            best = ranking.best_passage(place)
-            whole = shown_span(memory.text, passages, best)
-            span = _fitting(memory.text, [whole, passages[best]], left)
+        explanations = ranking.explanations()
+        for number, (place, winner) in enumerate(zip(ranking.places, winners, strict=True)):
+            memory = memories[number]
+            span: Span | None = Span(0, len(memory.text))
+            if left is not None or len(memory.text) > LONGEST_SHOWN:
+                passages, best = snapshot.spans(winner), ranking.best_passage(place)
+                whole = shown_span(memory.text, passages, best)
+                span = _fitting(memory.text, [whole, passages[best]], left)
             if span is None:
                 continue
             text = memory.text[span.start : span.end]
@@ -189,8 +191,8 @@ class Recaller:
                     text=text,
                     start=span.start,
                     end=span.end,
-                    relevance=relevance,
-                    explanation=ranking.explain(place),
+                    relevance=ranking.relevance[number],
+                    explanation=explanations[number],
                 )
             )
         return tuple(hits)
