@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 from byheart_store import encoder
-from byheart_store.passages import EMBEDDED
 
 load = cache(encoder.load_encoder)
 
@@ -22,17 +18,3 @@ def models_loaded_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoder, "load_encoder", load)
         yield
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def other_model(tmp_path: Path) -> str:
-    """A folder whose vectors have the embedded model's dimension and another meaning."""
-    folder = shutil.copytree(EMBEDDED, tmp_path / "other")
-    manifest = json.loads((folder / "byheart.json").read_text())
-    (folder / "byheart.json").write_text(json.dumps(manifest | {"pooling": "cls"}))
-    return str(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -17,17 +16,11 @@ from typing import Any
 import pytest
 
 from byheart_store import MemoryStore, encoder
-from byheart_store.passages import EMBEDDED
 
 HOLD = (
     "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
     "print('held', flush=True); sys.stdin.read()"
 )
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
 
 
 @pytest.fixture
@@ -41,15 +34,6 @@ async def wordless(home: Path) -> AsyncIterator[MemoryStore]:
     """A store whose model can't be had."""
     async with await MemoryStore.open(home, model="no/such-model") as opened:
         yield opened
-
-
-@pytest.fixture
-def other_model(tmp_path: Path) -> str:
-    """A folder whose vectors have the embedded model's dimension and another meaning."""
-    folder = shutil.copytree(EMBEDDED, tmp_path / "other")
-    manifest = json.loads((folder / "byheart.json").read_text())
-    (folder / "byheart.json").write_text(json.dumps(manifest | {"pooling": "cls"}))
-    return str(folder)
 
 
 @pytest.fixture
