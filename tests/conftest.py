@@ -1,15 +1,21 @@
-"""What all tests share: the same examples in every run, a home, and a second model."""
+"""What all tests share: repeatable examples, a home, a second model, commands."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from byheart_server.__main__ import run
 from byheart_store.passages import EMBEDDED
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -29,3 +35,41 @@ def other_model(tmp_path: Path) -> str:
     manifest = json.loads((folder / "byheart.json").read_text())
     (folder / "byheart.json").write_text(json.dumps(manifest | {"pooling": "cls"}))
     return str(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Call = Callable[..., Outcome]
+
+
+@pytest.fixture
+def command_at(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Path], Call]:
+    """Commands of one home, called in this process; `stdin` is what they are piped."""
+
+    def at(home: Path) -> Call:
+        monkeypatch.setenv("BYHEART_HOME", str(home))
+        for name in ("BYHEART_URI", "BYHEART_MODEL", "BYHEART_LOG_RECALLS"):
+            monkeypatch.delenv(name, raising=False)
+        return call
+
+    def call(*arguments: str | Path, stdin: str = "") -> Outcome:
+        wire = io.BufferedReader(io.BytesIO(stdin.encode()))  # type: ignore[type-var]
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(wire, encoding="utf-8"))
+        capfd.readouterr()
+        code = run([str(argument) for argument in arguments])
+        return Outcome(code, *capfd.readouterr())
+
+    return at

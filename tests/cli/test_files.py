@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Call
+from ..conftest import Call
 
 
 def corpus(folder: Path, count: int) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from .conftest import Call
+from ..conftest import Call
 
 
 def asked(byheart: Call) -> None:

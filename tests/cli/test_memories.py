@@ -9,7 +9,7 @@ import pytest
 
 from byheart_server.commands import cli
 
-from .conftest import Call
+from ..conftest import Call
 
 
 def remember(byheart: Call, text: str, *options: str) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from byheart_server.__main__ import run
+from ..conftest import Call
 
 MEMORIES = [
     ("kitchen", "monday", "The sourdough starter lives in the blue jar next to the window."),
@@ -42,22 +41,6 @@ QUERIES = [
     ("q-damage", "boat", "fact", "What was broken on the boat, rudder and pump?", [9, 10]),
     ("q-piano", "boat", "abstention", "Who tuned the piano before the concert?", []),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Call = Callable[..., Outcome]
 
 
 def lines(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -114,16 +97,5 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def byheart(
-    shared_home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Call:
-    monkeypatch.setenv("BYHEART_HOME", str(shared_home))
-    for name in ("BYHEART_URI", "BYHEART_MODEL", "BYHEART_LOG_RECALLS"):
-        monkeypatch.delenv(name, raising=False)
-
-    def call(*arguments: str | Path) -> Outcome:
-        capfd.readouterr()
-        code = run([str(argument) for argument in arguments])
-        return Outcome(code, *capfd.readouterr())
-
-    return call
+def byheart(shared_home: Path, command_at: Callable[[Path], Call]) -> Call:
+    return command_at(shared_home)

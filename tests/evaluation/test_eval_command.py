@@ -12,7 +12,8 @@ import pytest
 
 from byheart_retrain.runs import read_run
 
-from .conftest import MEMORIES, QUERIES, Call, lines, query_rows
+from ..conftest import Call
+from .conftest import MEMORIES, QUERIES, lines, query_rows
 
 CONTRACT = {"memory", "session", "by_type", "latency_ms", "queries"}
 METRICS = {"ndcg@10", "recall@1", "recall@3", "recall@5", "recall@10", "mrr", "hit@5"}

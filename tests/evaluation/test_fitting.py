@@ -26,7 +26,8 @@ from byheart_store import InvalidInput, MemoryStore, ModelUnavailable, NewMemory
 from byheart_store.evidence import Evidence
 from byheart_store.tuning import DEFAULT_TUNING, Tuning
 
-from .conftest import Call, lines
+from ..conftest import Call
+from .conftest import lines
 
 Floats: TypeAlias = NDArray[np.float64]
 Leg = Literal["vector", "text"]

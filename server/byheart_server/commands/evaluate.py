@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from byheart_retrain.benchmark_store import open_benchmark_store
 from byheart_retrain.benchmarks import (
     FORMATS,
     Benchmark,
     Format,
     Query,
     asked_elsewhere,
-    guessed,
-    load,
 )
 from byheart_retrain.evaluation import Answer, ask, compared, report
-from byheart_retrain.own_queries import OwnQueries, own_queries
+from byheart_retrain.own_queries import own_queries
 from byheart_retrain.runs import read_run, write_run
-from byheart_server.commands.opened import counting
+from byheart_server.commands.benchmark import open_embedded, read_benchmark
+from byheart_server.commands.opened import counting, open_store, with_store
 from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import counted, print_json
 from byheart_server.commands.progress import progress
@@ -89,11 +87,9 @@ def eval_command(
     """
     other = read_run(compare) if compare else None
     if path is None:
-        asked = asyncio.run(_ask_own(settings, namespaces, mode, limit))
+        asked = with_store(settings, lambda store: _ask_own(store, namespaces, mode, limit))
     else:
-        chosen = file_format or guessed(path)
-        benchmark = load(path, chosen, queries)
-        benchmark = benchmark.within(namespaces) if namespaces else benchmark
+        benchmark = read_benchmark(path, file_format, namespaces, queries)
         if elsewhere:
             moved = asked_elsewhere(benchmark.queries)
             benchmark = replace(benchmark, queries=[*benchmark.queries, *moved])
@@ -118,24 +114,18 @@ async def _ask_benchmark(
 ) -> _Asked:
     memories = benchmark.memories
     tuning = await _own_tuning(settings)
-    cache = settings.home / "cache" / "eval"
-    with progress("embedding") as show:
-        stored = counting(show, len(memories))
-        store = await open_benchmark_store(memories, settings.model, cache, stored)
     sessions = {str(new.id): new.session for new in memories if new.session}
-    async with store:
+    async with await open_embedded(settings, memories) as store:
         if await store.tuning() != tuning:
             await store.tune(tuning)
         return await _ask(store, benchmark.queries, sessions, mode, limit, "benchmark")
 
 
 async def _ask_own(
-    settings: Settings, namespaces: tuple[str, ...], mode: Mode, limit: int
+    store: MemoryStore, namespaces: tuple[str, ...], mode: Mode, limit: int
 ) -> _Asked:
-    store = await MemoryStore.open(settings.home, uri=settings.uri, model=settings.model)
-    async with store:
-        own: OwnQueries = await own_queries(store, namespaces)
-        return await _ask(store, own.queries, own.sessions, mode, limit, own.kind)
+    own = await own_queries(store, namespaces)
+    return await _ask(store, own.queries, own.sessions, mode, limit, own.kind)
 
 
 async def _ask(
@@ -163,7 +153,7 @@ async def _own_tuning(settings: Settings) -> Tuning | None:
     """What was fitted for the store at home: a benchmark is asked as that store would be."""
     if settings.uri is None and not (settings.home / "db").is_dir():
         return None
-    async with await MemoryStore.open(settings.home, uri=settings.uri) as store:
+    async with await open_store(settings) as store:
         return await store.tuning()
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from byheart_retrain.benchmark_store import open_benchmark_store
-from byheart_retrain.benchmarks import FORMATS, Format, Query, guessed, load
+from byheart_retrain.benchmarks import FORMATS, Benchmark, Format, Query
 from byheart_retrain.fitting import Fit, fit, judge
 from byheart_retrain.own_queries import labelled_queries
+from byheart_server.commands.benchmark import open_embedded, read_benchmark
 from byheart_server.commands.opened import counting, with_store
 from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import print_json
@@ -54,7 +54,11 @@ def fit_command(
         else:
             click.echo("the defaults are back in use")
         return _DONE
-    found = asyncio.run(_fit(settings, path, file_format, namespaces))
+    if path is None:
+        found = with_store(settings, lambda store: _fit_own(store, namespaces))
+    else:
+        benchmark = read_benchmark(path, file_format, namespaces)
+        found = asyncio.run(_fit_benchmark(settings, benchmark))
     if found.helps:
         with_store(settings, lambda store: store.tune(found.tuning))
     if as_json:
@@ -64,25 +68,14 @@ def fit_command(
     return _DONE if found.helps else _REFUSED
 
 
-async def _fit(
-    settings: Settings,
-    path: Path | None,
-    file_format: Format | None,
-    namespaces: tuple[str, ...],
-) -> Fit:
-    if path is None:
-        store = await MemoryStore.open(settings.home, uri=settings.uri, model=settings.model)
-        async with store:
-            queries = labelled_queries(await store.labels())
-            chosen = [one for one in queries if not namespaces or one.namespace in namespaces]
-            return await _fitted(store, chosen)
-    benchmark = load(path, file_format or guessed(path))
-    benchmark = benchmark.within(namespaces) if namespaces else benchmark
-    cache = settings.home / "cache" / "eval"
-    with progress("embedding") as show:
-        stored = counting(show, len(benchmark.memories))
-        store = await open_benchmark_store(benchmark.memories, settings.model, cache, stored)
-    async with store:
+async def _fit_own(store: MemoryStore, namespaces: tuple[str, ...]) -> Fit:
+    queries = labelled_queries(await store.labels())
+    chosen = [one for one in queries if not namespaces or one.namespace in namespaces]
+    return await _fitted(store, chosen)
+
+
+async def _fit_benchmark(settings: Settings, benchmark: Benchmark) -> Fit:
+    async with await open_embedded(settings, benchmark.memories) as store:
         return await _fitted(store, benchmark.queries)
 
 

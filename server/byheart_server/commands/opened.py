@@ -25,6 +25,13 @@ def counting(show: Callable[[int, int | None], None], total: int) -> Callable[[i
     return more
 
 
+async def open_store(settings: Settings) -> MemoryStore:
+    """Open the store that the settings name."""
+    return await MemoryStore.open(
+        settings.home, uri=settings.uri, model=settings.model, log_recalls=settings.log_recalls
+    )
+
+
 @contextmanager
 def opened(settings: Settings) -> Iterator[tuple[MemoryStore, asyncio.Runner]]:
     """Open a store, and close it whatever happens.
@@ -33,14 +40,7 @@ def opened(settings: Settings) -> Iterator[tuple[MemoryStore, asyncio.Runner]]:
     keep Ctrl-C from a blocking read.
     """
     with asyncio.Runner() as runner:
-        store = runner.run(
-            MemoryStore.open(
-                settings.home,
-                uri=settings.uri,
-                model=settings.model,
-                log_recalls=settings.log_recalls,
-            )
-        )
+        store = runner.run(open_store(settings))
         try:
             yield store, runner
         finally:
