@@ -28,6 +28,7 @@ from byheart_store.records import (
     Recall,
     Receipt,
     Reindexed,
+    StoreModel,
     StoreStats,
     parse_time,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "Receipt",
     "Reindexed",
     "StoreBusy",
+    "StoreModel",
     "StoreStats",
     "StoreUnavailable",
     "UnknownMemory",

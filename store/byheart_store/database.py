@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -55,6 +56,7 @@ class Database:
         self._rows_to_index = 0
         self._when_quiet: asyncio.TimerHandle | None = None
         self._compactions: set[asyncio.Task[None]] = set()
+        self._tried: str | None = None
         self.memories: AsyncTable
         self.recalls: AsyncTable
         self.labels: AsyncTable
@@ -75,6 +77,10 @@ class Database:
         database = cls(home, location, connection, WriteLock(home / "write.lock", patience))
         await database._open_tables()
         return database
+
+    def try_out(self, model: str) -> None:
+        """From now on nothing is written, and the store is seen as if this model were active."""
+        self._tried = model
 
     async def close(self) -> None:
         """Wait for running compactions, and index what a larger import has left."""
@@ -133,8 +139,15 @@ class Database:
         return table
 
     async def describe(self) -> Description:
-        """The description as of the latest commit of any process."""
-        return schema.description_of(await self.memories.schema())
+        """The description as of the latest commit of any process.
+
+        Raises:
+            InvalidInput: a model is tried out that the store holds no vectors of.
+        """
+        description = schema.description_of(await self.memories.schema())
+        if self._tried is None:
+            return description
+        return replace(description, active=description.of_model(self._tried).column)
 
     async def redescribe(self, description: Description) -> None:
         """Write the description in one commit. To be called inside `write`."""
@@ -150,8 +163,13 @@ class Database:
 
         Raises:
             StoreBusy: another process kept the lock for too long.
-            StoreUnavailable: the disk refused the write.
+            StoreUnavailable: the disk refused the write, or a model is only tried out.
         """
+        if self._tried is not None:
+            raise StoreUnavailable(
+                f"a trial of {self._tried} is read-only: nothing was changed; "
+                "open the store without the trial to write"
+            )
         return await shielded(self._locked(change))
 
     async def _locked(self, change: Callable[[], Awaitable[T]]) -> T:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from byheart_store.errors import ModelUnavailable
 from byheart_store.passages import EMBEDDED, well_formed
+from byheart_store.tuning import DEFAULT_TUNING, Tuning
 
 if TYPE_CHECKING:
     from fastembed import TextEmbedding
@@ -54,12 +56,14 @@ class Encoder:
     A text's vector depends on the text alone. A dynamically quantised model scales by the largest
     number in its batch, and the same text in two batches of 32 came out at cosines down to 0.98;
     so each run holds one text, which needs no padding and measured as fast or faster.
+    `tuning` is what was fitted for the model, where its folder brings it.
     """
 
     name: str
     fingerprint: str
     dimension: int
     max_tokens: int
+    tuning: Tuning | None = None
 
     def __init__(self, model: "TextEmbedding", reading: "_Reading", *, threads: int) -> None:
         self.name = reading.name
@@ -124,6 +128,11 @@ def load_encoder(
     folder = Path(model).expanduser()
     if folder.is_dir():
         return _from_folder(folder.resolve(), str(folder.resolve()), cache_dir, threads)
+    if folder.is_absolute():
+        raise ModelUnavailable(
+            f"the model folder {folder} is not there; put it back, or name where it is now: "
+            "byheart reindex --model DIR"
+        )
     return _from_catalogue(model, cache_dir, threads, download_timeout)
 
 
@@ -156,6 +165,7 @@ def _from_folder(folder: Path, name: str, cache_dir: Path, threads: int) -> Enco
             "or name another model"
         )
     declared = _declaration(folder)
+    tuning = _tuning(declared, folder)
     digest = _digest(onnx, folder / "tokenizer.json")
     if declared.get("sha256", digest[0]) != digest[0]:
         raise ModelUnavailable(
@@ -172,6 +182,7 @@ def _from_folder(folder: Path, name: str, cache_dir: Path, threads: int) -> Enco
             f"{folder} declares {declared['dimension']}-d vectors, {onnx.name} gives "
             f"{encoder.dimension}-d; export the model again"
         )
+    encoder.tuning = tuning
     return encoder
 
 
@@ -223,6 +234,31 @@ def _pooling(declared: dict[str, Any], folder: Path) -> str:
             'export the sentence vector itself and declare {"pooling": "none"} in byheart.json'
         )
     return pooling
+
+
+def _tuning(declared: dict[str, Any], folder: Path) -> Tuning | None:
+    """What was fitted for the model, which its vectors and so its fingerprint don't depend on."""
+    if "tuning" not in declared:
+        return None
+    try:
+        tuning = Tuning.from_dict(declared["tuning"])
+    except (AttributeError, TypeError):
+        tuning = None
+    if tuning is None or _layout(tuning.as_dict()) != _layout(DEFAULT_TUNING.as_dict()):
+        raise ModelUnavailable(
+            f'{folder / "byheart.json"} declares a "tuning" that can\'t be read; restore the file, '
+            "or delete that entry to rank with the defaults"
+        )
+    return tuning
+
+
+def _layout(value: Any) -> Any:
+    """What a JSON value is made of: the same for any two finite numbers."""
+    if isinstance(value, dict):
+        return {name: _layout(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_layout(part) for part in value]
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _reading(name: str, declared: dict[str, Any], parts: Sequence[str]) -> _Reading:

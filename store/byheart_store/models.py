@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from byheart_store.database import Database
 from byheart_store.errors import ByHeartError, ModelMismatch, ModelUnavailable
+from byheart_store.records import StoreModel
 from byheart_store.schema import Description, VectorColumn, vector_column, vector_field
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class ActiveModel:
         self._requested = requested
         self._encoder: Encoder | None = None
         self._failure: ByHeartError | None = None
+        self._wanted: VectorColumn | None = None
         self._loading: asyncio.Task[None] | None = None
 
     @property
@@ -93,18 +95,20 @@ class ActiveModel:
     def follow(self, description: Description) -> None:
         """Load anew when another process has switched the store to another model."""
         column = description.active_column
-        if self._encoder is None or column is None or self._loading is not None:
+        if column is None or self._loading is not None:
             return
-        if column.fingerprint != self._encoder.fingerprint:
+        if self._encoder is not None and self._encoder.fingerprint != column.fingerprint:
             self._requested = None
+            self._reload()
+        elif self._failure is not None and self._wanted != column:
             self._reload()
 
     async def _loaded(self) -> Encoder:
-        column = (await self._database.describe()).active_column
+        column = self._wanted = (await self._database.describe()).active_column
         encoder = await self.load(self._requested or (column.model if column else None))
         if column is None:
             column = await self._database.write(lambda: self._adopt(encoder))
-        _check_match(encoder, column, asked=self._requested is not None)
+        check_match(encoder, column, asked=self._requested is not None)
         return encoder
 
     async def load(self, model: str | None) -> Encoder:
@@ -129,8 +133,8 @@ class ActiveModel:
 
 
 def column_of(encoder: Encoder) -> VectorColumn:
-    """The vector column that holds what this encoder makes."""
-    return vector_column(encoder.name, encoder.fingerprint, encoder.dimension)
+    """The vector column that holds what this encoder makes, with the tuning that it brings."""
+    return vector_column(encoder.name, encoder.fingerprint, encoder.dimension, encoder.tuning)
 
 
 async def add_column(database: Database, column: VectorColumn) -> None:
@@ -139,7 +143,28 @@ async def add_column(database: Database, column: VectorColumn) -> None:
         await database.memories.add_columns(vector_field(column))
 
 
-def _check_match(encoder: Encoder, column: VectorColumn, *, asked: bool) -> None:
+async def store_models(database: Database) -> list[StoreModel]:
+    """Every model that the store holds vectors of: the active one, the previous, the others."""
+    description = await database.describe()
+    passages = await database.memories.count_rows()
+    models = [
+        StoreModel(
+            model=column.model,
+            fingerprint=column.fingerprint,
+            dimension=column.dimension,
+            active=column.column == description.active,
+            previous=column.column == description.previous,
+            embedded=await database.memories.count_rows(f"{column.column} IS NOT NULL"),
+            passages=passages,
+            tuned=column.tuning is not None,
+        )
+        for column in description.columns
+    ]
+    return sorted(models, key=lambda one: (not one.active, not one.previous))
+
+
+def check_match(encoder: Encoder, column: VectorColumn, *, asked: bool = False) -> None:
+    """Raises ModelMismatch unless the column holds this encoder's vectors."""
     if encoder.fingerprint == column.fingerprint:
         return
     if asked:

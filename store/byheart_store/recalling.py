@@ -126,6 +126,12 @@ class Recaller:
         evidence = await self._evidence(question, means, snapshot)
         return evidence, tuple(snapshot.ids[place] for place in evidence.memories)
 
+    async def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of memories in the active column, read as of the latest commit."""
+        column = (await self._database.describe()).active_column
+        snapshot = await self._snapshots.current(column.column if column else None)
+        return snapshot.vectors_of(ids)
+
     async def _means(self, mode: Mode, *, wait: bool) -> Means:
         if mode == "text":
             return Means()

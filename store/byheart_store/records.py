@@ -334,6 +334,24 @@ class Reindexed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreModel:
+    """A model that a store holds vectors of: `embedded` of its `passages` have one.
+
+    Recall uses the vectors of the `active` one; a rollback returns to the `previous` one. `tuned`
+    tells whether parameters were fitted for it.
+    """
+
+    model: str
+    fingerprint: str
+    dimension: int
+    active: bool
+    previous: bool
+    embedded: int
+    passages: int
+    tuned: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStats:
     """The size and state of a store."""
 

@@ -9,13 +9,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from byheart_store.database import Database
+from byheart_store.errors import InvalidInput
 from byheart_store.filters import listed
-from byheart_store.models import ActiveModel, add_column, column_of
+from byheart_store.models import ActiveModel, add_column, check_match, column_of
 from byheart_store.records import Reindexed
 from byheart_store.rows import keyed_vectors, said
-from byheart_store.schema import EMBEDDED_KEY, VectorColumn
+from byheart_store.schema import EMBEDDED_KEY, Description, VectorColumn
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from byheart_store.encoder import Encoder
 
 Progress = Callable[[int, int], None]
@@ -40,28 +43,91 @@ class Reindexer:
             ModelUnavailable: the model can't be found, fetched or loaded; nothing was changed.
         """
         began = time.perf_counter()
-        encoder = await (self._model.wait() if model is None else self._model.load(model))
-        column = column_of(encoder)
-        await self._database.write(lambda: self._prepare(column))
-        rows = await self.fill(encoder, column, progress)
-        while not await self._database.write(lambda: self._activate(column)):
-            rows += await self.fill(encoder, column, progress)
+        if model is None:
+            encoder = await self._model.wait()
+            rows = await self.fill(encoder, column_of(encoder), progress)
+        else:
+            encoder = await self._model.load(model)
+            rows = await self._switch(encoder, progress)
         await self._compact()
         return Reindexed(model=encoder.name, rows=rows, seconds=time.perf_counter() - began)
 
-    async def _prepare(self, column: VectorColumn) -> None:
+    async def prepare(self, model: str, progress: Progress | None) -> Reindexed:
+        """Embed what the model has not embedded yet; recall goes on as before.
+
+        Raises:
+            ModelUnavailable: the model can't be found, fetched or loaded; nothing was changed.
+        """
+        began = time.perf_counter()
+        encoder = await self._model.load(model)
+        rows = await self._prepare(encoder, progress)
+        return Reindexed(model=encoder.name, rows=rows, seconds=time.perf_counter() - began)
+
+    async def discard(self, model: str) -> None:
+        """Drop the vectors of a model.
+
+        Raises:
+            InvalidInput: there are none, recall uses them, or would after a rollback.
+        """
+        await self._database.write(lambda: self._discard(model))
+
+    async def rollback(self, progress: Progress | None) -> str:
+        """Switch to the model used before, embed what it lacks, and return its fingerprint.
+
+        Raises:
+            InvalidInput: no other model was used before.
+            ModelUnavailable: that model can't be found, fetched or loaded; nothing was changed.
+            ModelMismatch: its folder holds another model by now; nothing was changed.
+        """
+        column = (await self._database.describe()).previous_column
+        if column is None:
+            raise InvalidInput(
+                "the store has used no other model before; "
+                "to switch to one: byheart reindex --model NAME"
+            )
+        encoder = await self._model.load(column.model)
+        check_match(encoder, column)
+        await self._database.write(lambda: self._return_to(column))
+        await self.fill(encoder, column, progress)
+        return column.fingerprint
+
+    async def _switch(self, encoder: Encoder, progress: Progress | None) -> int:
+        column = column_of(encoder)
+        rows = await self._prepare(encoder, progress)
+        while not await self._database.write(lambda: self._activate(column)):
+            rows += await self.fill(encoder, column, progress)
+        return rows
+
+    async def _prepare(self, encoder: Encoder, progress: Progress | None) -> int:
+        column = column_of(encoder)
+        await self._database.write(lambda: self._add(column))
+        return await self.fill(encoder, column, progress)
+
+    async def _add(self, column: VectorColumn) -> None:
         await add_column(self._database, column)
         description = await self._database.describe()
-        await self._database.redescribe(description.with_column(column))
+        # What recall serves now or after a rollback changes by a switch alone.
+        if column.column not in (description.active, description.previous):
+            await self._database.redescribe(description.with_column(column))
 
     async def _activate(self, column: VectorColumn) -> bool:
         """Switch unless another writer has added rows that the column lacks."""
+        description = await self._database.describe()
+        _kept(column, description)
         if await self._missing(column):
             return False
-        description = await self._database.describe()
-        if description.active != column.column:
-            await self._database.redescribe(description.activated(column))
+        await self._database.redescribe(description.activated(column))
         return True
+
+    async def _return_to(self, column: VectorColumn) -> None:
+        description = await self._database.describe()
+        await self._database.redescribe(description.activated(_kept(column, description)))
+
+    async def _discard(self, model: str) -> None:
+        description = await self._database.describe()
+        column = description.of_model(model)
+        await self._database.redescribe(description.without_column(column))
+        await self._database.memories.drop_columns([column.column])
 
     async def fill(
         self, encoder: Encoder, column: VectorColumn, progress: Progress | None = None
@@ -74,12 +140,15 @@ class Reindexer:
             texts = await self._texts(rows)
             vectors = await asyncio.to_thread(encoder.encode_passages, texts)
             table = keyed_vectors(rows, column.column, vectors)
-            update = partial(self._database.update, self._database.memories, EMBEDDED_KEY, table)
-            await self._database.write(update)
+            await self._database.write(partial(self._embed, column, table))
             done += len(rows)
             if progress is not None:
                 progress(done, max(total, done))
         return done
+
+    async def _embed(self, column: VectorColumn, vectors: pa.Table) -> None:
+        _kept(column, await self._database.describe())
+        await self._database.update(self._database.memories, EMBEDDED_KEY, vectors)
 
     async def _missing(self, column: VectorColumn) -> int:
         return await self._database.memories.count_rows(f"{column.column} IS NULL")
@@ -104,3 +173,14 @@ class Reindexer:
     async def _compact(self) -> None:
         for table in (self._database.memories, self._database.recalls, self._database.labels):
             await self._database.compact(table)
+
+
+def _kept(column: VectorColumn, description: Description) -> VectorColumn:
+    """The column as it is described by now."""
+    kept = description.column(column.column)
+    if kept is None:
+        raise InvalidInput(
+            f"the vectors of {column.model} were dropped meanwhile; "
+            f"embed them anew: byheart reindex --model {column.model}"
+        )
+    return kept

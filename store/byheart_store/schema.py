@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from byheart_store.errors import InvalidInput
 from byheart_store.stopwords import ENGLISH
 from byheart_store.tuning import Tuning
 
@@ -68,23 +70,72 @@ class VectorColumn:
 class Description:
     """What a store says of itself.
 
-    `active` names the vector column that recall uses; None until a first model was there.
+    `active` names the vector column that recall uses, None until a first model was there, and
+    `previous` the one that it used before, None until a first switch. Of `columns`, what was
+    prepared last stands last.
     """
 
     format: int = FORMAT
     active: str | None = None
     columns: tuple[VectorColumn, ...] = field(default=())
+    previous: str | None = None
 
     @property
     def active_column(self) -> VectorColumn | None:
         """The vector column that recall uses."""
-        return next((column for column in self.columns if column.column == self.active), None)
+        return self.column(self.active)
+
+    @property
+    def previous_column(self) -> VectorColumn | None:
+        """The vector column that recall used before the last switch."""
+        return self.column(self.previous)
+
+    def column(self, name: str | None) -> VectorColumn | None:
+        """The vector column of this name."""
+        return next((column for column in self.columns if column.column == name), None)
+
+    def of_model(self, model: str) -> VectorColumn:
+        """The column last prepared for a model: a folder, a FastEmbed name or a fingerprint.
+
+        Raises:
+            InvalidInput: the store holds no vectors of it.
+        """
+        names = {model, str(Path(model).expanduser().resolve())}
+        for column in reversed(self.columns):
+            if column.model in names or column.fingerprint == model:
+                return column
+        held = ", ".join(dict.fromkeys(column.model for column in self.columns))
+        raise InvalidInput(
+            f"the store holds no vectors of {model}, only of {held or 'no model at all'}; "
+            "have its memories embedded with that model first: prepare it"
+        )
 
     def with_column(self, column: VectorColumn) -> Description:
-        """The same description with this column, unless it is there."""
-        if any(known.column == column.column for known in self.columns):
-            return self
-        return replace(self, columns=(*self.columns, column))
+        """The same description with this column, which keeps its tuning unless it brings one."""
+        known = self.column(column.column)
+        if known is not None and column.tuning is None:
+            column = replace(column, tuning=known.tuning)
+        others = (other for other in self.columns if other.column != column.column)
+        return replace(self, columns=(*others, column))
+
+    def without_column(self, column: VectorColumn) -> Description:
+        """The same description without this column.
+
+        Raises:
+            InvalidInput: recall uses it, or would after a rollback.
+        """
+        if column.column == self.active:
+            raise InvalidInput(
+                f"{column.model} is the active model; switch to another one first: "
+                "byheart reindex --model NAME"
+            )
+        if column.column == self.previous:
+            raise InvalidInput(
+                f"{column.model} is the model that a rollback returns to; its vectors stay until "
+                "the store is switched to yet another one: byheart reindex --model NAME"
+            )
+        others = (other for other in self.columns if other.column != column.column)
+        return replace(self, columns=tuple(others))
 
     def tuned(self, name: str, tuning: Tuning | None) -> Description:
         """The same description with what was fitted for the column of this name."""
@@ -99,8 +150,9 @@ class Description:
         return replace(self, format=number)
 
     def activated(self, column: VectorColumn) -> Description:
-        """The same description with this column in use."""
-        return replace(self.with_column(column), active=column.column)
+        """The same description with this column in use, and the one used so far as previous."""
+        previous = self.previous if self.active == column.column else self.active
+        return replace(self.with_column(column), active=column.column, previous=previous)
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -113,7 +165,12 @@ class Description:
         if values["format"] > FORMAT:
             return cls(format=values["format"])
         columns = tuple(_vector_column_of(column) for column in values["columns"])
-        return cls(format=values["format"], active=values["active"], columns=columns)
+        return cls(
+            format=values["format"],
+            active=values["active"],
+            columns=columns,
+            previous=values.get("previous"),
+        )
 
 
 def _vector_column_of(values: Mapping[str, Any]) -> VectorColumn:
@@ -152,9 +209,11 @@ async def create_text_index(memories: AsyncTable) -> None:
         await memories.create_index(SEARCHED, config=config)
 
 
-def vector_column(model: str, fingerprint: str, dimension: int) -> VectorColumn:
+def vector_column(
+    model: str, fingerprint: str, dimension: int, tuning: Tuning | None = None
+) -> VectorColumn:
     """The column for a model's vectors, named by the fingerprint so that no two models share it."""
-    return VectorColumn(f"vector_{fingerprint}", model, fingerprint, dimension)
+    return VectorColumn(f"vector_{fingerprint}", model, fingerprint, dimension, tuning)
 
 
 def vector_field(column: VectorColumn) -> pa.Field:

@@ -95,6 +95,17 @@ class Snapshot:
         pairs = zip(self.starts[low:high].tolist(), self.ends[low:high].tolist(), strict=True)
         return [Span(start, end) for start, end in pairs]
 
+    def vectors_of(self, ids: Sequence[str]) -> Floats:
+        """(n, d) the vectors of the memories' first passages, zeros where there is none."""
+        import numpy as np
+
+        places = {name: place for place, name in enumerate(self.ids)}
+        vectors = np.zeros((len(ids), self.vectors.shape[1]), np.float32)
+        for number, name in enumerate(ids):
+            if name in places:
+                vectors[number] = self.vectors[self.first[places[name]]]
+        return vectors
+
     async def memories(self, places: Sequence[int]) -> list[Memory]:
         """The memories at these places; what was recalled before is not read again."""
         known = {place: self._memories[place] for place in places if place in self._memories}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from byheart_store import schema
 from byheart_store.database import Database, storage_errors
@@ -17,7 +17,7 @@ from byheart_store.errors import ByHeartError, InvalidInput, UnknownMemory
 from byheart_store.evidence import Evidence
 from byheart_store.filters import listed, quoted, to_sql
 from byheart_store.journal import Journal
-from byheart_store.models import ActiveModel, ModelState
+from byheart_store.models import ActiveModel, ModelState, store_models
 from byheart_store.recalling import Question, Recaller
 from byheart_store.records import (
     ADMIT_ALL,
@@ -34,6 +34,7 @@ from byheart_store.records import (
     Recall,
     Receipt,
     Reindexed,
+    StoreModel,
     StoreStats,
     checked_name,
 )
@@ -41,6 +42,10 @@ from byheart_store.reindexing import Progress, Reindexer
 from byheart_store.rows import memory_of
 from byheart_store.tuning import Tuning
 from byheart_store.writing import Writer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 IDS_PER_DELETE = 1_000
 
@@ -88,18 +93,28 @@ class MemoryStore:
         model: str | None = None,
         log_recalls: bool = True,
         patience: float = 30.0,
+        trial: bool = False,
     ) -> MemoryStore:
         """Open or create the store under `home`, or at `uri`. The model is loaded when needed.
 
         `model` is a folder or a FastEmbed name to insist on; None takes the store's own, and the
         embedded one for a new store. `patience` is the longest wait for other writers in seconds.
 
+        A `trial` of `model` recalls through the vectors that `prepare` made with it, as after a
+        switch to it. It logs no recalls, and whatever would write raises StoreUnavailable.
+
         Raises:
+            InvalidInput: a trial of no model.
             StoreUnavailable: the home can't be used, or a newer version of ByHeart wrote it.
             StoreBusy: the store has to be created or migrated and others keep the lock.
         """
+        if trial and model is None:
+            raise InvalidInput("trial: name the model to be tried")
         database = await Database.open(home, uri, patience)
-        return cls(database, model, log_recalls=log_recalls)
+        if not trial or model is None:
+            return cls(database, model, log_recalls=log_recalls)
+        database.try_out(model)
+        return cls(database, None, log_recalls=False)
 
     async def __aenter__(self) -> MemoryStore:
         return self
@@ -236,24 +251,29 @@ class MemoryStore:
 
     @_told_clearly
     async def tuning(self) -> Tuning | None:
-        """What was fitted for this store and its active model; None while nothing was."""
+        """What was fitted for this store's active model, or came with it; None for the defaults."""
         column = (await self._database.describe()).active_column
         return column.tuning if column else None
 
     @_told_clearly
-    async def tune(self, tuning: Tuning | None) -> None:
+    async def tune(self, tuning: Tuning | None, model: str | None = None) -> None:
         """Rank with these parameters from now on, in every process; None takes the defaults back.
+
+        They belong to the active model, or to a prepared one that is named.
 
         Raises:
             ModelUnavailable: the store has no active model to fit parameters to.
+            InvalidInput: the store holds no vectors of the model named.
         """
-        await self._model.wait()
-        await self._database.write(lambda: self._tune(tuning))
+        if model is None:
+            await self._model.wait()
+        await self._database.write(lambda: self._tune(tuning, model))
 
-    async def _tune(self, tuning: Tuning | None) -> None:
+    async def _tune(self, tuning: Tuning | None, model: str | None) -> None:
         description = await self._database.describe()
-        if description.active is not None:
-            await self._database.redescribe(description.tuned(description.active, tuning))
+        name = description.active if model is None else description.of_model(model).column
+        if name is not None:
+            await self._database.redescribe(description.tuned(name, tuning))
 
     @_told_clearly
     async def feedback(
@@ -316,6 +336,52 @@ class MemoryStore:
             ModelUnavailable: the model can't be found, fetched or loaded; nothing was changed.
         """
         return await self._reindexer.reindex(model, progress)
+
+    @_told_clearly
+    async def prepare(self, model: str, progress: Progress | None = None) -> Reindexed:
+        """Embed all memories with another model without a switch: for a trial, or a quick one.
+
+        The tuning that its folder brings is taken over, unless the model is the active or the
+        previous one: what these serve changes by `reindex` or `tune` alone.
+
+        Raises:
+            ModelUnavailable: the model can't be found, fetched or loaded; nothing was changed.
+        """
+        return await self._reindexer.prepare(model, progress)
+
+    @_told_clearly
+    async def discard(self, model: str) -> None:
+        """Drop the vectors of a model: its folder, its name or its fingerprint.
+
+        Raises:
+            InvalidInput: there are none, or the model is the active or the previous one.
+        """
+        await self._reindexer.discard(model)
+
+    @_told_clearly
+    async def rollback(self, progress: Progress | None = None) -> StoreModel:
+        """Switch back to the model used before, at once; then embed what it has not seen.
+
+        Raises:
+            InvalidInput: no other model was used before.
+            ModelUnavailable, ModelMismatch: that model is gone or another; nothing was changed.
+        """
+        fingerprint = await self._reindexer.rollback(progress)
+        models = await store_models(self._database)
+        return next(one for one in models if one.fingerprint == fingerprint)
+
+    @_told_clearly
+    async def models(self) -> list[StoreModel]:
+        """Every model that the store holds vectors of: the active, the previous, the others."""
+        return await store_models(self._database)
+
+    @_told_clearly
+    async def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
+        """n ids -> (n, d) unit rows by the active model, each of a memory's first passage.
+
+        Zeros stand where a memory is not embedded yet or not known; d is 0 without a model.
+        """
+        return await self._recaller.vectors(ids)
 
     async def get(self, memory_id: str) -> Memory:
         """The memory with this id, whole.

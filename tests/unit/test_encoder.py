@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from byheart_store.encoder import Encoder, load_encoder
 from byheart_store.errors import ModelUnavailable
 from byheart_store.passages import EMBEDDED
+from byheart_store.tuning import DEFAULT_TUNING
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +212,39 @@ def test_a_model_that_can_not_be_downloaded_is_refused_in_seconds(
     started = time.perf_counter()
     assert "leave the model out to use the embedded" in refusal("BAAI/bge-small-en-v1.5", tmp_path)
     assert time.perf_counter() - started < 8
+
+
+def test_a_folder_brings_its_tuning_and_keeps_its_fingerprint(
+    encoder: Encoder, folder: Path, tmp_path: Path
+) -> None:
+    tuning = replace(DEFAULT_TUNING, fusion=replace(DEFAULT_TUNING.fusion, vector=0.8))
+    declare(folder, tuning=tuning.as_dict())
+    tuned = load_encoder(str(folder), cache_dir=tmp_path)
+    assert (tuned.tuning, encoder.tuning) == (tuning, None)
+    assert tuned.fingerprint == encoder.fingerprint
+
+
+def test_what_a_tuning_lacks_has_its_default(folder: Path, tmp_path: Path) -> None:
+    declare(folder, tuning={"fusion": {"vector": 0.8}, "of a later version": 1})
+    tuning = load_encoder(str(folder), cache_dir=tmp_path).tuning
+    assert tuning == replace(DEFAULT_TUNING, fusion=replace(DEFAULT_TUNING.fusion, vector=0.8))
+
+
+@pytest.mark.parametrize(
+    "tuning",
+    [
+        "words",
+        ["fusion"],
+        {"fusion": 3},
+        {"fusion": {"vector": "0.8"}},
+        {"fusion": {"vector": None}},
+        {"calibration": {"vectors": [1.0, 2.0]}},
+        {"calibration": {"threshold": float("nan")}},
+    ],
+    ids=str,
+)
+def test_a_tuning_that_can_not_be_read_says_what_to_do(
+    folder: Path, tmp_path: Path, tuning: object
+) -> None:
+    declare(folder, tuning=tuning)
+    assert "delete that entry" in refusal(str(folder), tmp_path)

@@ -44,6 +44,7 @@ def test_the_store_offers() -> None:
         "Receipt",
         "Reindexed",
         "StoreBusy",
+        "StoreModel",
         "StoreStats",
         "StoreUnavailable",
         "UnknownMemory",
