@@ -39,7 +39,7 @@ from byheart_store import ByHeartError, Filter, MemoryStore
 from byheart_store.database import Database
 from byheart_store.diversity import Diversity
 from byheart_store.evidence import Evidence
-from byheart_store.ranking import Ranking, rank
+from byheart_store.ranking import Ranking, fused, rank
 from byheart_store.snapshot import Snapshots
 from byheart_store.tuning import DEFAULT_TUNING
 
@@ -101,9 +101,10 @@ async def swept(store: MemoryStore, answers: Sequence[Answer]) -> dict[Diversity
         query = answer.query
         where = Filter(namespaces=(query.namespace,) if query.namespace else ())
         evidence, ids = await store.evidence(query.text, where)
+        scores = fused(evidence, DEFAULT_TUNING.fusion)
         for setting in settings:
             tuning = replace(DEFAULT_TUNING, diversity=setting)
-            ranking = rank(evidence, vectors, DEPTH, tuning)
+            ranking = rank(evidence, scores, vectors, DEPTH, tuning)
             found = tuple(ids[place] for place in ranking.places)
             if setting == DEFAULT and found != answer.memories:
                 raise RuntimeError(f"query {query.id}: what is measured is not what is served")

@@ -47,7 +47,7 @@ class Query:
     """A question asked in one namespace; `gold` are the ids that answer it, none if nothing does.
 
     `gold_sessions` is given where sessions were judged themselves; otherwise they are those of
-    the gold memories.
+    the gold memories. `negatives` are memories that were judged not to answer.
     """
 
     id: str
@@ -56,6 +56,7 @@ class Query:
     namespace: str | None = None
     type: str | None = None
     gold_sessions: frozenset[str] | None = None
+    negatives: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +102,16 @@ def asked_elsewhere(queries: Sequence[Query], seed: int = 0) -> list[Query]:
     for query in queries:
         others = [name for name in namespaces if name != query.namespace]
         if query.namespace and query.gold and others:
-            place = {"namespace": draw.choice(others), "type": "elsewhere"}
             nothing: frozenset[str] = frozenset()
             moved.append(
                 replace(
-                    query, id=f"{query.id}@elsewhere", gold=nothing, gold_sessions=nothing, **place
+                    query,
+                    id=f"{query.id}@elsewhere",
+                    gold=nothing,
+                    gold_sessions=nothing,
+                    negatives=nothing,
+                    namespace=draw.choice(others),
+                    type="elsewhere",
                 )
             )
     return moved

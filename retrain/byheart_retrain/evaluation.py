@@ -168,7 +168,7 @@ def report(answers: Sequence[Answer], levels: Sequence[str] = LEVELS) -> dict[st
         name: _of_type([a for a in answers if a.query.type == name], levels) for name in types
     }
     times = [answer.milliseconds for answer in answers if answer.milliseconds is not None]
-    result["latency_ms"] = _latency(times)
+    result["latency_ms"] = latency(times)
     result["queries"] = len(answers)
     unanswerable = [answer for answer in answers if not _answerable(answer)]
     if unanswerable:
@@ -187,7 +187,8 @@ def _answerable(answer: Answer) -> bool:
     return bool(answer.query.gold or answer.gold_sessions)
 
 
-def _latency(milliseconds: Sequence[float]) -> dict[str, float]:
+def latency(milliseconds: Sequence[float]) -> dict[str, float]:
+    """The median and the 99th percentile; zeros where nothing was timed."""
     import numpy as np
 
     middle, slowest = np.percentile(milliseconds, [50, 99]) if milliseconds else (0.0, 0.0)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from byheart_retrain.benchmarks import Query
 from byheart_retrain.metrics import Interval, expected_calibration_error, intervals, ndcg
+from byheart_retrain.splitting import linked
 from byheart_store import Filter, InvalidInput, MemoryStore, ModelUnavailable
 from byheart_store.evidence import Evidence
 from byheart_store.fusion import Fusion, best_of_passages
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 DEPTH = 10
 FOLDS = 5
 FEWEST_QUERIES = 30
-VECTOR_WEIGHTS = (0.15, 0.3, 0.45, 0.6, 0.75)
+VECTOR_WEIGHTS = (0.15, 0.3, 0.45, 0.6, 0.75, 0.85)
 POWERS = (1.5, 2.0)
 """Coarse, since a finer choice follows the noise of a few hundred labels."""
 _PRIOR = 1.0
@@ -79,14 +80,17 @@ async def judge(
     queries: Sequence[Query],
     progress: Callable[[int], None] | None = None,
 ) -> list[Judged]:
-    """Ask for the evidence of every query in its namespace, and in one where nothing answers it."""
+    """Ask for the evidence of every query in its namespace, and in one where nothing answers it.
+
+    A query without gold is taken at its word: nothing answers it.
+    """
     namespaces = sorted({query.namespace for query in queries if query.namespace})
     draw = random.Random(0)
     judged = []
-    for query in (query for query in queries if query.gold):
+    for query in queries:
         judged.append(await _judged(store, query, query.namespace, query.gold))
         others = [name for name in namespaces if name != query.namespace]
-        if query.namespace and others:
+        if query.gold and query.namespace and others:
             judged.append(await _judged(store, query, draw.choice(others), frozenset()))
         if progress is not None:
             progress(1)
@@ -154,7 +158,7 @@ def fit(judged: Sequence[Judged], default: Tuning, *, seed: int = 0) -> Fit:
 def folds(judged: Sequence[Judged], seed: int) -> list[list[Judged]]:
     """Split so that no namespace stands on both sides, or, with few, no gold memory does."""
     namespaces = {one.query.namespace for one in judged}
-    sharing = _sharing_gold(judged)
+    sharing = linked(one.gold for one in judged)
     groups: dict[str, list[Judged]] = {}
     for one in judged:
         by_gold = sharing[min(one.gold)]
@@ -167,27 +171,33 @@ def folds(judged: Sequence[Judged], seed: int) -> list[list[Judged]]:
     return [fold for fold in found if fold]
 
 
-def _sharing_gold(judged: Sequence[Judged]) -> dict[str, str]:
-    """Each gold memory -> one of those that it is linked to by queries with several."""
-    linked = {memory: memory for one in judged for memory in one.gold}
+def tuned(judged: Sequence[Judged], default: Tuning) -> Tuning:
+    """Fusion and calibration for a model that has none of its own yet.
 
-    def first(memory: str) -> str:
-        while linked[memory] != memory:
-            memory = linked[memory]
-        return memory
+    Raises:
+        InvalidInput: no query has an answer to learn from.
+    """
+    judged = [one for one in judged if len(one.evidence)]
+    answered = [one for one in judged if one.gold]
+    if not answered:
+        raise InvalidInput("fit: no query has an answer; label more recalls: byheart label")
+    table = _scores_by_setting(answered, default.fusion)
+    fusion = max(table, key=lambda setting: float(table[setting].mean()))
+    return replace(
+        default, fusion=fusion, calibration=calibrated(judged, fusion, default.calibration)
+    )
 
-    for one in judged:
-        roots = {first(memory) for memory in one.gold}
-        linked |= dict.fromkeys(roots, min(roots))
-    return {memory: first(memory) for memory in linked}
 
-
-def _scores_by_setting(judged: Sequence[Judged], default: Fusion) -> dict[Fusion, Floats]:
-    settings = [
+def fusion_settings(default: Fusion) -> list[Fusion]:
+    """The ways to fuse that are tried."""
+    return [
         replace(default, vector=weight, power=power)
         for weight, power in product(VECTOR_WEIGHTS, POWERS)
     ]
-    return {setting: _ndcgs(judged, setting) for setting in settings}
+
+
+def _scores_by_setting(judged: Sequence[Judged], default: Fusion) -> dict[Fusion, Floats]:
+    return {setting: _ndcgs(judged, setting) for setting in fusion_settings(default)}
 
 
 def _ndcgs(judged: Iterable[Judged], fusion: Fusion) -> Floats:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from byheart_retrain.benchmarks import Query
-from byheart_store import Filter, InvalidInput, Label, Memory, MemoryStore
+from byheart_retrain.labels import labelled_queries as labelled_queries
+from byheart_store import Filter, InvalidInput, Memory, MemoryStore
 
 FEWEST_LABELLED = 30
 """Fewer queries than this leave intervals too wide to say anything."""
@@ -48,21 +49,6 @@ async def own_queries(store: MemoryStore, namespaces: Sequence[str] = ()) -> Own
             "or give a benchmark: byheart eval PATH"
         )
     return OwnQueries(drawn, sessions, "known-item")
-
-
-def labelled_queries(labels: Iterable[Label]) -> list[Query]:
-    """One query per question and namespace, with what was found useful as its gold."""
-    gold: dict[tuple[str, str], set[str]] = {}
-    types: dict[tuple[str, str], str | None] = {}
-    for label in labels:
-        if label.useful:
-            key = (label.query, label.namespace)
-            gold.setdefault(key, set()).add(label.memory_id)
-            types[key] = label.type
-    return [
-        Query(f"label-{number}", text, frozenset(found), namespace, types[text, namespace])
-        for number, ((text, namespace), found) in enumerate(gold.items())
-    ]
 
 
 def known_item_queries(

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from byheart_store.errors import ModelUnavailable
 from byheart_store.passages import EMBEDDED, well_formed
+from byheart_store.reranker import Reranker, RerankerFile, declared_reranker, load_reranker
 from byheart_store.tuning import DEFAULT_TUNING, Tuning
 
 if TYPE_CHECKING:
@@ -56,7 +58,8 @@ class Encoder:
     A text's vector depends on the text alone. A dynamically quantised model scales by the largest
     number in its batch, and the same text in two batches of 32 came out at cosines down to 0.98;
     so each run holds one text, which needs no padding and measured as fast or faster.
-    `tuning` is what was fitted for the model, where its folder brings it.
+    `tuning` is what was fitted for the model, and `second` reads the best hits once more, where
+    its folder brings them.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Encoder:
     dimension: int
     max_tokens: int
     tuning: Tuning | None = None
+    second: RerankerFile | None = None
 
     def __init__(self, model: "TextEmbedding", reading: "_Reading", *, threads: int) -> None:
         self.name = reading.name
@@ -73,6 +77,15 @@ class Encoder:
         self._prefixes = (reading.query_prefix, reading.passage_prefix)
         self._threads = threads
         self.dimension = next(iter(model.query_embed("probe"))).size
+
+    @cached_property
+    def reranker(self) -> Reranker | None:
+        """The second model, loaded when it is first asked for.
+
+        Raises:
+            ModelUnavailable: it is missing or damaged.
+        """
+        return None if self.second is None else load_reranker(self.second, threads=self._threads)
 
     def encode_query(self, text: str) -> _Row:
         """One query -> (d,) unit row."""
@@ -122,7 +135,7 @@ def load_encoder(
 
     Raises ModelUnavailable: unknown, not downloadable, damaged, or not what its folder declares.
     """
-    threads = threads or _cores()
+    threads = threads or cores()
     if model is None or model == EMBEDDED_NAME:
         return _from_folder(EMBEDDED, EMBEDDED_NAME, cache_dir, threads)
     folder = Path(model).expanduser()
@@ -136,7 +149,7 @@ def load_encoder(
     return _from_catalogue(model, cache_dir, threads, download_timeout)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -182,7 +195,9 @@ def _from_folder(folder: Path, name: str, cache_dir: Path, threads: int) -> Enco
             f"{folder} declares {declared['dimension']}-d vectors, {onnx.name} gives "
             f"{encoder.dimension}-d; export the model again"
         )
-    encoder.tuning = tuning
+    encoder.tuning, encoder.second = tuning, declared_reranker(folder, declared)
+    if tuning is not None and tuning.reranking.weight:
+        _ = encoder.reranker  # loaded with the first model, so that no recall waits for it
     return encoder
 
 

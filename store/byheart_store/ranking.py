@@ -79,20 +79,16 @@ class Ranking:
 
 
 def rank(
-    evidence: Evidence, vectors: Floats, limit: int, tuning: Tuning, *, alone: bool = False
+    evidence: Evidence, scores: Floats, vectors: Floats, limit: int, tuning: Tuning
 ) -> Ranking:
-    """Fuse what the legs say of n memories, and take the best `limit` that differ.
+    """Of n memories with (n,) scores take the best `limit` that differ.
 
-    `vectors` (s, d) are those that the evidence's rows point into. With `alone` the one leg that
-    was asked ranks by itself, without evidence from the session.
+    `vectors` (s, d) are those that the evidence's rows point into.
     """
-    import numpy as np
 
     first, words, cosines = evidence.first, evidence.text, evidence.cosines
-    scores = fused(evidence, tuning.fusion, alone=alone)
     passages = _passages(evidence, tuning.fusion)
-    found = np.flatnonzero(_found(evidence))
-    order = found[np.argsort(-scores[found], kind="stable")]
+    order = ordered(evidence, scores)
     pool = order[: limit + SPARE_HITS]
     best = vectors[evidence.rows[_best_rows(passages, first, pool)]]
     places = pool[diversified(scores[pool], best, limit, tuning.diversity)]
@@ -113,6 +109,21 @@ def rank(
     )
 
 
+def ordered(evidence: Evidence, scores: Floats) -> Integers:
+    """The places of the memories that a leg found, best first."""
+    import numpy as np
+
+    found = np.flatnonzero(_found(evidence))
+    return found[np.argsort(-scores[found], kind="stable")]
+
+
+def best_passages(evidence: Evidence, fusion: Fusion, places: Integers) -> list[int]:
+    """The number of the passage that matches best, of the memory at each place."""
+    first = evidence.first[places].tolist()
+    rows = _best_rows(_passages(evidence, fusion), evidence.first, places).tolist()
+    return [row - low for row, low in zip(rows, first, strict=True)]
+
+
 def _best_rows(passages: Floats, first: Integers, places: Integers) -> Integers:
     """(r,) scores of passages -> (k,) the best passage's row of the memory at each place."""
     import numpy as np
@@ -122,7 +133,10 @@ def _best_rows(passages: Floats, first: Integers, places: Integers) -> Integers:
 
 
 def fused(evidence: Evidence, fusion: Fusion, *, alone: bool = False) -> Floats:
-    """(n,) scores of the memories, from whatever legs were asked."""
+    """(n,) scores of the memories, from whatever legs were asked.
+
+    With `alone` the one leg that was asked ranks by itself, without evidence from the session.
+    """
     first, vector = evidence.first, None
     if evidence.cosines is not None:
         vector = leg(_neutral(evidence.cosines), first, fusion)

@@ -15,7 +15,7 @@ from byheart_store.evidence import Evidence, gather_evidence
 from byheart_store.filters import to_sql
 from byheart_store.models import ActiveModel, column_of
 from byheart_store.passages import Span, count_tokens
-from byheart_store.ranking import Ranking, rank
+from byheart_store.ranking import Ranking, best_passages, fused, ordered, rank
 from byheart_store.records import (
     ADMIT_ALL,
     DEFAULT_LIMIT,
@@ -29,6 +29,8 @@ from byheart_store.records import (
     now,
     uuid7,
 )
+from byheart_store.reranking import readable, reranked
+from byheart_store.rows import said
 from byheart_store.shown import LONGEST_SHOWN, shown_span
 from byheart_store.snapshot import Snapshot, Snapshots
 from byheart_store.tuning import DEFAULT_TUNING, Tuning
@@ -100,8 +102,8 @@ class Recaller:
         snapshot = await self._snapshots.current(means.column)
         evidence = await self._evidence(question, means, snapshot)
         tuning = means.tuning.preferring_recent() if question.prefer_recent else means.tuning
-        alone = question.mode != "hybrid"
-        ranking = rank(evidence, snapshot.vectors, question.limit, tuning, alone=alone)
+        scores = await self._scores(question, means, tuning, snapshot, evidence)
+        ranking = rank(evidence, scores, snapshot.vectors, question.limit, tuning)
         hits = await self._hits(question, snapshot, evidence, ranking)
         recall = Recall(
             recall_id=uuid7(),
@@ -170,6 +172,45 @@ class Recaller:
             self._asked.pop(next(iter(self._asked)), None)
         self._asked[key] = evidence
         return evidence
+
+    async def _scores(
+        self,
+        question: Question,
+        means: Means,
+        tuning: Tuning,
+        snapshot: Snapshot,
+        evidence: Evidence,
+    ) -> NDArray[np.float32]:
+        """(n,) scores of the memories: fused, and the best of them read once more."""
+        if question.mode != "hybrid":
+            return fused(evidence, tuning.fusion, alone=True)
+        scores = fused(evidence, tuning.fusion)
+        reranking = tuning.reranking
+        reranker = means.encoder.reranker if means.encoder and reranking.weight else None
+        if reranker is None:
+            return scores
+        places = ordered(evidence, scores)[: reranking.depth]
+        texts = await self._texts(snapshot, evidence, places, tuning)
+        lengths = [reranker.tokens(question.query, text) for text in texts]
+        count = readable(lengths, reranking.tokens)
+        read = await asyncio.to_thread(reranker.scores, question.query, texts[:count])
+        return reranked(scores, places[:count], read, reranking.weight)
+
+    async def _texts(
+        self, snapshot: Snapshot, evidence: Evidence, places: NDArray[np.int64], tuning: Tuning
+    ) -> list[str]:
+        """What the encoder reads of the best passage of each memory."""
+        winners = [int(evidence.memories[place]) for place in places]
+        memories = await snapshot.memories(winners)
+        passages = best_passages(evidence, tuning.fusion, places)
+        spans = [
+            snapshot.spans(winner)[passage]
+            for winner, passage in zip(winners, passages, strict=True)
+        ]
+        return [
+            said(memory.speaker, memory.text[span.start : span.end])
+            for memory, span in zip(memories, spans, strict=True)
+        ]
 
     async def _hits(
         self, question: Question, snapshot: Snapshot, evidence: Evidence, ranking: Ranking

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from byheart_store.diversity import Diversity
 from byheart_store.fusion import MILD_RECENCY, Fusion
 from byheart_store.relevance import Calibration
+from byheart_store.reranking import Reranking
 
-T = TypeVar("T", Fusion, Diversity, Calibration)
+T = TypeVar("T", Fusion, Diversity, Calibration, Reranking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Tuning:
     fusion: Fusion = field(default_factory=Fusion)
     diversity: Diversity = field(default_factory=Diversity)
     calibration: Calibration = field(default_factory=Calibration)
+    reranking: Reranking = field(default_factory=Reranking)
 
     def preferring_recent(self) -> Tuning:
         """The same with at least a mild preference for what happened lately."""
@@ -37,6 +39,7 @@ class Tuning:
             fusion=_known(Fusion, values.get("fusion", {})),
             diversity=_known(Diversity, values.get("diversity", {})),
             calibration=_known(Calibration, values.get("calibration", {})),
+            reranking=_known(Reranking, values.get("reranking", {})),
         )
 
 

@@ -1,0 +1,444 @@
+"""From labels to a verdict: split, mine, train, export, fit, judge, publish.
+
+The candidate is judged through the production recall of the live store, in a vector column of its
+own, so that what the gate saw is what a promotion serves. The test questions are asked by the
+gate alone, after everything else has been decided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from byheart_retrain.benchmarks import Query
+from byheart_retrain.development import development
+from byheart_retrain.evaluation import Answer, ask
+from byheart_retrain.fitting import fusion_settings, judge, tuned
+from byheart_retrain.gate import Verdict, judged, too_few
+from byheart_retrain.guard import (
+    GuardResult,
+    general,
+    general_pairs,
+    general_scores,
+    known_items,
+)
+from byheart_retrain.labels import LabelCounts, usable
+from byheart_retrain.metrics import METRICS
+from byheart_retrain.mining import Mined, MiningStats, mine
+from byheart_retrain.onnx_export import Parity, publish_onnx
+from byheart_retrain.own_queries import known_item_queries
+from byheart_retrain.publishing import publish_report
+from byheart_retrain.report import (
+    Report,
+    gains_of,
+    latencies,
+    scores_between,
+    scores_by_type,
+    scores_of,
+)
+from byheart_retrain.reranker_training import RerankerSettings
+from byheart_retrain.second_stage import SecondStage, add_reranker
+from byheart_retrain.splitting import FEWEST_TESTED, Split, split
+from byheart_retrain.training import Encode, Example, Trained, TrainingSettings, train_encoder
+from byheart_store import InvalidInput, Memory, MemoryStore
+from byheart_store.encoder import EMBEDDED_NAME, load_encoder
+from byheart_store.tuning import DEFAULT_TUNING, Tuning
+
+Show: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int | None], None]]]
+"""Shows a stage of the work: yields what takes how much is done, and of how much."""
+
+MANIFEST = "byheart.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainSettings:
+    """What a retraining may be told.
+
+    `base` is the model that training starts from, None the one that the store's own came from. A
+    candidate needs a gain of `min_gain` NDCG@10 whose interval stays above -`tolerance`, on
+    `fewest` test questions at least. `command` is what the model card says to reproduce it with.
+    """
+
+    output: Path
+    base: str | None = None
+    seed: int = 0
+    min_gain: float = 0.0
+    tolerance: float = 0.0
+    fewest: int = FEWEST_TESTED
+    rerank: bool = True
+    command: str = "byheart retrain"
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    reranker: RerankerSettings = field(default_factory=RerankerSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a retraining ended: the gate's word, and the candidate's folder if one was trained."""
+
+    passed: bool
+    reason: str
+    folder: Path | None = None
+    report: Report | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Labelled:
+    """The usable questions in three parts, and what there was to choose from."""
+
+    parts: Split
+    counts: LabelCounts
+    memories: list[Memory]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """The answers to the test questions before and after, and what the gates say of them.
+
+    `first` and `second` are the answers without and with the reranker, if there is one.
+    """
+
+    before: list[Answer]
+    first: list[Answer]
+    second: list[Answer] | None
+    tuning: Tuning
+    verdict: Verdict
+    of_reranker: Verdict | None
+
+    @property
+    def after(self) -> list[Answer]:
+        """The answers of the pipeline that would be promoted."""
+        reranked = self.of_reranker is not None and self.of_reranker.promoted
+        return self.second if reranked and self.second is not None else self.first
+
+
+@dataclass(frozen=True, slots=True)
+class Retraining:
+    """The store whose labels are learnt from, a way to try a model out in it, and the settings."""
+
+    store: MemoryStore
+    trial: Callable[[str], Awaitable[MemoryStore]]
+    work: Path
+    settings: RetrainSettings
+    show: Show
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    async def run(self, given: Sequence[Query]) -> Outcome:
+        """Train a candidate on the labels and judge it; the store goes on serving what it serves.
+
+        A candidate that passes keeps its vectors in the store, so that promoting it is a switch.
+
+        Raises:
+            InvalidInput: no label is of use in this store, or the output folder is in use.
+            ModelUnavailable: the base can't be loaded, or the candidate can't be exported.
+        """
+        self._check_free()
+        labelled = await self._labelled(given)
+        missing = len(labelled.parts.test) < self.settings.fewest
+        if missing or not labelled.parts.train or not labelled.parts.dev:
+            few = too_few(len(labelled.parts.test), self.settings.fewest)
+            return Outcome(passed=False, reason=f"No verdict: {few}.")
+        base = self.settings.base or await self._own_base()
+        mined = await self._mined(labelled.parts.train)
+        trained = await self._trained(base, mined, labelled.parts.dev)
+        if not trained.learnt:
+            return Outcome(passed=False, reason=_nothing_learnt(len(labelled.parts.dev)))
+        try:
+            report = await self._candidate(base, trained, mined.stats, labelled)
+        except BaseException:
+            await self._discard()
+            raise
+        passed = report["verdict"]["promoted"]
+        if not passed:
+            await self._discard()
+        reason = report["verdict"]["reason"]
+        return Outcome(passed=passed, reason=reason, folder=self._folder, report=report)
+
+    async def _candidate(
+        self, base: str, trained: Trained, mining: MiningStats, labelled: _Labelled
+    ) -> Report:
+        """Export it, fit its ranking, judge it and publish it."""
+        parity = await self._exported(trained, base)
+        with self._stage("embedding") as show:
+            await self.store.prepare(self._model, show)
+        tuning = await self._fitted(labelled.parts.dev)
+        second = await self._second_stage(labelled.parts)
+        found = await self._judged(labelled, tuning, second)
+        _declare(self._folder, tuning=found.tuning.as_dict())
+        await self.store.tune(found.tuning, model=self._model)
+        report = self._report(base, trained, mining, labelled, parity, second, found)
+        await asyncio.to_thread(publish_report, self._folder, report)
+        return report
+
+    # ------------------------------------------------------------------------------- stages
+
+    async def _labelled(self, given: Sequence[Query]) -> _Labelled:
+        queries, counts = await usable(self.store, given)
+        memories = [memory async for memory in self.store.memories()]
+        sessions = {memory.id: memory.session for memory in memories}
+        parts = split(queries, sessions, seed=self.settings.seed)
+        return _Labelled(parts=parts, counts=counts, memories=memories)
+
+    async def _mined(self, train: Sequence[Query]) -> Mined:
+        with self._stage("mining") as show:
+            return await mine(
+                self.store,
+                train,
+                negatives=self.settings.training.negatives,
+                seed=self.settings.seed,
+                progress=_counting(show, len(train)),
+            )
+
+    async def _trained(self, base: str, mined: Mined, dev: Sequence[Query]) -> Trained:
+        questions = await development(self.store, dev)
+        ways = fusion_settings((await self._tuning()).fusion)
+        with self._stage("training") as show:
+            return await asyncio.to_thread(
+                train_encoder,
+                base,
+                [Example(one.query.text, one.texts[0], one.texts[1:]) for one in mined.examples],
+                lambda encode: questions.score(encode, ways),
+                _general_knowledge,
+                self.work,
+                replace(self.settings.training, seed=self.settings.seed),
+                show,
+            )
+
+    async def _exported(self, trained: Trained, base: str) -> Parity:
+        with self._stage("export"):
+            return await asyncio.to_thread(_exported, trained, base, self._folder)
+
+    async def _fitted(self, dev: Sequence[Query]) -> Tuning:
+        """Fusion and calibration for the candidate; nothing here answers the general questions."""
+        homes = sorted({query.namespace for query in dev}, key=str)
+        strangers = [
+            Query(f"general-{number}", question, frozenset(), homes[number % len(homes)])
+            for number, (question, _) in enumerate(general_pairs())
+        ]
+        default = replace(DEFAULT_TUNING, diversity=(await self._tuning()).diversity)
+        with self._stage("fitting") as show:
+            questions = [*dev, *strangers]
+            async with await self.trial(self._model) as trial:
+                found = await judge(trial, questions, _counting(show, len(questions)))
+            tuning = await asyncio.to_thread(tuned, found, default)
+        await self._tune(tuning)
+        return tuning
+
+    async def _second_stage(self, parts: Split) -> SecondStage | None:
+        """A reranker, and how it would be used; None where it is not wanted or of no use."""
+        if not self.settings.rerank:
+            return None
+        settings = replace(self.settings.reranker, seed=self.settings.seed)
+        with self._stage("reranker") as show:
+            async with await self.trial(self._model) as trial:
+                return await add_reranker(
+                    trial, parts.train, parts.dev, self._folder, self.work, settings, show
+                )
+
+    async def _judged(
+        self, labelled: _Labelled, tuning: Tuning, second: SecondStage | None
+    ) -> _Judged:
+        """Ask both pipelines the test questions; the reranker has to pass a gate of its own."""
+        reranks = second is not None and second.reranking.weight > 0
+        asked = labelled.parts.test
+        known = known_item_queries(labelled.memories)
+        with self._stage("judging") as show:
+            shown = _counting(show, (3 if reranks else 2) * len(asked))
+            before = await ask(self.store, asked, progress=shown)
+            async with await self.trial(self._model) as trial:
+                first = await ask(trial, asked, progress=shown)
+                guards = [await known_items(self.store, trial, known), await self._general()]
+                again, of_reranker = None, None
+                if second is not None and reranks:
+                    await self._tune(replace(tuning, reranking=second.reranking))
+                    again = await ask(trial, asked, progress=shown)
+                    kept = await known_items(self.store, trial, known)
+                    of_reranker = self._verdict(first, again, [kept])
+                    if of_reranker.promoted:
+                        tuning = replace(tuning, reranking=second.reranking)
+                        guards[0] = kept
+        after = again if of_reranker is not None and of_reranker.promoted and again else first
+        return _Judged(
+            before=before,
+            first=first,
+            second=again,
+            tuning=tuning,
+            verdict=self._verdict(before, after, guards, min_gain=self.settings.min_gain),
+            of_reranker=of_reranker,
+        )
+
+    def _verdict(
+        self,
+        before: Sequence[Answer],
+        after: Sequence[Answer],
+        guards: Sequence[GuardResult],
+        min_gain: float = 0.0,
+    ) -> Verdict:
+        return judged(
+            _by_metric(before),
+            _by_metric(after),
+            min_gain=min_gain,
+            tolerance=self.settings.tolerance,
+            fewest=self.settings.fewest,
+            guards=guards,
+        )
+
+    async def _general(self) -> GuardResult:
+        """What the deployed encoder and the candidate know of the world."""
+        deployed = (await self.store.stats()).model
+        cache = self.work / "models"
+        return await asyncio.to_thread(
+            lambda: general(
+                load_encoder(deployed, cache_dir=cache), load_encoder(self._model, cache_dir=cache)
+            )
+        )
+
+    # ------------------------------------------------------------------------------ smaller
+
+    @property
+    def _folder(self) -> Path:
+        return self.settings.output
+
+    @property
+    def _model(self) -> str:
+        return str(self.settings.output)
+
+    def _check_free(self) -> None:
+        if self._folder.exists() and any(self._folder.iterdir()):
+            raise InvalidInput(
+                f"output: {self._folder} is not empty, and a model that serves may lie there; "
+                "name a new folder"
+            )
+
+    async def _own_base(self) -> str:
+        """What the deployed model was trained from; itself where it was not trained here."""
+        deployed = (await self.store.stats()).model or EMBEDDED_NAME
+        manifest = Path(deployed) / MANIFEST
+        declared = json.loads(manifest.read_text("utf-8")) if manifest.is_file() else {}
+        return str(declared.get("base", deployed))
+
+    async def _tuning(self) -> Tuning:
+        return await self.store.tuning() or DEFAULT_TUNING
+
+    async def _tune(self, tuning: Tuning) -> None:
+        await self.store.tune(tuning, model=self._model)
+
+    async def _discard(self) -> None:
+        """Take the candidate's vectors out of the store again; its folder stays."""
+        if any(model.model == self._model for model in await self.store.models()):
+            await self.store.discard(self._model)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[Callable[[int, int | None], None]]:
+        began = time.perf_counter()
+        with self.show(name) as show:
+            yield show
+        self.seconds[name] = time.perf_counter() - began
+
+    def _report(
+        self,
+        base: str,
+        trained: Trained,
+        mining: MiningStats,
+        labelled: _Labelled,
+        parity: Parity,
+        second: SecondStage | None,
+        found: _Judged,
+    ) -> Report:
+        parts, counts, settings = labelled.parts, labelled.counts, self.settings
+        report: Report = {
+            "name": self._folder.name,
+            "base": base,
+            "command": settings.command,
+            "seed": settings.seed,
+            "seconds": dict(self.seconds),
+            "labels": {
+                "queries": counts.queries,
+                "labels": counts.labels,
+                "by_source": dict(counts.sources),
+                "train": len(parts.train),
+                "dev": len(parts.dev),
+                "test": len(parts.test),
+            },
+            "mining": asdict(mining),
+            "training": _training(trained, settings.training),
+            "tuning": found.tuning.as_dict(),
+            "scores": scores_between(found.before, found.after),
+            "by_type": scores_by_type(found.before, found.after),
+            "gains": gains_of(found.before, found.after),
+            "guards": [guard.as_dict() for guard in found.verdict.guards],
+            "verdict": {"promoted": found.verdict.promoted, "reason": found.verdict.reason},
+            "latency_ms": latencies(found.before, found.after),
+            "parity": parity.as_dict(),
+        }
+        if found.second is not None and found.of_reranker is not None and second is not None:
+            report["reranker"] = {
+                "base": self._folder.name,
+                "scores": scores_between(found.first, found.second),
+                "verdict": {
+                    "promoted": found.of_reranker.promoted,
+                    "reason": found.of_reranker.reason,
+                },
+                "latency_ms": latencies(found.first, found.second),
+            }
+        return report
+
+
+def _training(trained: Trained, settings: TrainingSettings) -> dict[str, Any]:
+    return asdict(settings) | {
+        "loss": "CachedMultipleNegativesRankingLoss",
+        "interpolation": trained.share,
+        "by_interpolation": {f"{share:g}": score for share, score in trained.by_share.items()},
+        "device": trained.device,
+        "precision": trained.precision,
+        "curve": trained.curve,
+    }
+
+
+def _by_metric(answers: Sequence[Answer]) -> Mapping[str, list[float]]:
+    return dict(zip(METRICS, scores_of(answers).T.tolist(), strict=True))
+
+
+def _general_knowledge(encode: Encode) -> float:
+    """Mean NDCG@10 on the general questions."""
+    questions, passages = zip(*general_pairs(), strict=True)
+    scores = general_scores(encode(questions), encode(passages))
+    return sum(scores) / len(scores)
+
+
+def _exported(trained: Trained, base: str, folder: Path) -> Parity:
+    trained.save(folder)
+    parity = publish_onnx(folder)
+    _declare(folder, name=folder.name, base=base)
+    return parity
+
+
+def _declare(folder: Path, **values: object) -> None:
+    """Write entries of the folder's byheart.json."""
+    manifest = folder / MANIFEST
+    content = json.loads(manifest.read_text(encoding="utf-8")) | values
+    text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+    manifest.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _nothing_learnt(questions: int) -> str:
+    return (
+        f"Not promoted: training made nothing better on {questions} development questions; "
+        "label more recalls, or look whether the labels are right."
+    )
+
+
+def _counting(show: Callable[[int, int | None], None], total: int) -> Callable[[int], None]:
+    done = 0
+
+    def more(count: int) -> None:
+        nonlocal done
+        done += count
+        show(done, total)
+
+    return more
