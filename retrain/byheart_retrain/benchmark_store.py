@@ -10,10 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 from byheart_store import MemoryStore, NewMemory
-from byheart_store.encoder import load_encoder
+from byheart_store.encoder import Encoder, load_encoder
 from byheart_store.schema import FORMAT
+from byheart_store.tuning import Tuning
 
 _IMPORTED_AT_ONCE = 512
+
+
+def brought(encoder: Encoder) -> Tuning | None:
+    """What was fitted for a model as its own folder has it."""
+    return encoder.tuning
 
 
 async def open_benchmark_store(
@@ -21,10 +27,12 @@ async def open_benchmark_store(
     model: str | None,
     cache: Path,
     progress: Callable[[int], None] | None = None,
+    tuning: Callable[[Encoder], Tuning | None] = brought,
 ) -> MemoryStore:
     """A store of exactly these memories, embedded by the model; filled only the first time.
 
-    It lies under `cache` in a folder named by the content, the model and the store's format.
+    It lies under `cache` in a folder named by the content, the model and the store's format, and
+    ranks as `tuning` says, whatever it was asked with before.
 
     Raises:
         ModelUnavailable: the model can't be found, fetched or loaded.
@@ -33,11 +41,12 @@ async def open_benchmark_store(
     folder = cache / f"{content_key(memories)}-{encoder.fingerprint}"
     store = await MemoryStore.open(folder, model=model, log_recalls=False)
     await store.model_ready()
-    if (await store.stats()).memories == len(memories):
-        return store
-    for start in range(0, len(memories), _IMPORTED_AT_ONCE):
-        await store.remember_many(memories[start : start + _IMPORTED_AT_ONCE], progress)
-    await store.reindex()
+    if (await store.stats()).memories != len(memories):
+        for start in range(0, len(memories), _IMPORTED_AT_ONCE):
+            await store.remember_many(memories[start : start + _IMPORTED_AT_ONCE], progress)
+        await store.reindex()
+    if await store.tuning() != tuning(encoder):
+        await store.tune(tuning(encoder))
     return store
 
 

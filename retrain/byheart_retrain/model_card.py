@@ -178,7 +178,9 @@ def _reranker(reranker: Reranker | None) -> str:
         f"*before* is the trained embedding alone. {_cell(reranker['verdict']['reason'])}"
     )
     times = [_latency(reranker["latency_ms"])] if "latency_ms" in reranker else []
-    return "\n\n".join([text, _scores(reranker["scores"]), *times])
+    settings = [*_settings(reranker.get("settings", {}))]
+    chosen = [_table(("setting", "value"), settings)] if settings else []
+    return "\n\n".join([text, _scores(reranker["scores"]), *chosen, *times])
 
 
 def _training(report: Report, pictures: Collection[str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from byheart_retrain.benchmarks import Query
-from byheart_retrain.labels import labelled_queries as labelled_queries
+from byheart_retrain.labels import labelled_queries
 from byheart_store import Filter, InvalidInput, Memory, MemoryStore
 
 FEWEST_LABELLED = 30

@@ -60,6 +60,7 @@ class Reranker(TypedDict):
     base: str
     scores: Scores
     verdict: Mapping[str, Any]
+    settings: NotRequired[Mapping[str, Any]]
     latency_ms: NotRequired[Latencies]
 
 

@@ -37,6 +37,7 @@ class RerankerSettings:
     """Hyperparameters; the defaults were chosen on development questions."""
 
     epochs: int = 4
+    fewest_steps: int = 100
     negatives: int = 5
     batch: int = 16
     learning_rate: float = 1e-4

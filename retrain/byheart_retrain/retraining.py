@@ -20,7 +20,7 @@ from byheart_retrain.benchmarks import Query
 from byheart_retrain.development import development
 from byheart_retrain.evaluation import Answer, ask
 from byheart_retrain.fitting import fusion_settings, judge, tuned
-from byheart_retrain.gate import Verdict, judged, too_few
+from byheart_retrain.gate import DECIDING, REPORTED, Verdict, judged, too_few
 from byheart_retrain.guard import (
     GuardResult,
     general,
@@ -36,6 +36,7 @@ from byheart_retrain.own_queries import known_item_queries
 from byheart_retrain.publishing import publish_report
 from byheart_retrain.report import (
     Report,
+    Scores,
     gains_of,
     latencies,
     scores_between,
@@ -368,7 +369,7 @@ class Retraining:
             "mining": asdict(mining),
             "training": _training(trained, settings.training),
             "tuning": found.tuning.as_dict(),
-            "scores": scores_between(found.before, found.after),
+            "scores": _scores(found.before, found.after, found.verdict),
             "by_type": scores_by_type(found.before, found.after),
             "gains": gains_of(found.before, found.after),
             "guards": [guard.as_dict() for guard in found.verdict.guards],
@@ -379,7 +380,14 @@ class Retraining:
         if found.second is not None and found.of_reranker is not None and second is not None:
             report["reranker"] = {
                 "base": self._folder.name,
-                "scores": scores_between(found.first, found.second),
+                "scores": _scores(found.first, found.second, found.of_reranker),
+                "settings": {
+                    **asdict(second.reranking),
+                    "examples": second.examples,
+                    "milliseconds": second.milliseconds,
+                    "by_weight": {f"{one:g}": score for one, score in second.by_weight.items()},
+                    "alike": second.alike,
+                },
                 "verdict": {
                     "promoted": found.of_reranker.promoted,
                     "reason": found.of_reranker.reason,
@@ -398,6 +406,14 @@ def _training(trained: Trained, settings: TrainingSettings) -> dict[str, Any]:
         "precision": trained.precision,
         "curve": trained.curve,
     }
+
+
+def _scores(before: Sequence[Answer], after: Sequence[Answer], verdict: Verdict) -> Scores:
+    """Means and gains; those that the gate judged by are the gate's own."""
+    found = scores_between(before, after)
+    own = {DECIDING: verdict.gain, REPORTED: verdict.gain_at_1}
+    gain = {**found["gain"], **{name: one.as_dict() for name, one in own.items()}}
+    return {**found, "gain": gain}
 
 
 def _by_metric(answers: Sequence[Answer]) -> Mapping[str, list[float]]:

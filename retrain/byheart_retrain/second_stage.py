@@ -19,7 +19,7 @@ from byheart_retrain.metrics import ndcg
 from byheart_retrain.mining import Ranked, mine, passage_texts, ranked
 from byheart_retrain.onnx_export import publish_cross_encoder, sha256
 from byheart_retrain.reranker_training import RerankerSettings, TrainedReranker, train_reranker
-from byheart_retrain.training import Example
+from byheart_retrain.training import Example, passes
 from byheart_store import MemoryStore
 from byheart_store.encoder import cores
 from byheart_store.reranker import Reranker, RerankerFile, load_reranker
@@ -114,10 +114,14 @@ async def _examples(
     trial: MemoryStore, train: Sequence[Query], settings: RerankerSettings
 ) -> list[Example]:
     """Each pass over the labels with negatives of its own."""
-    examples = []
-    for number in range(settings.epochs):
+    examples: list[Example] = []
+    wanted, number = 1, 0
+    while number < wanted:
         mined = await mine(trial, train, negatives=settings.negatives, seed=settings.seed + number)
         examples += [Example(one.query.text, one.texts[0], one.texts[1:]) for one in mined.examples]
+        once = len(mined.examples)
+        wanted = passes(once, settings.batch, settings.epochs, settings.fewest_steps)
+        number += 1
     return examples
 
 

@@ -43,6 +43,7 @@ MOST_FORGOTTEN = 0.015
 
 _EVALUATIONS = 8
 _PATIENCE = 3
+_MOST_PASSES = 12
 _ENCODED_AT_ONCE = 64
 _TEXTS_AT_ONCE = 32
 
@@ -58,9 +59,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
-    """Hyperparameters; the defaults were chosen on development questions."""
+    """Hyperparameters; the defaults were chosen on development questions.
+
+    Few examples are gone through more often, until `fewest_steps` are reached.
+    """
 
     epochs: int = 3
+    fewest_steps: int = 100
     batch: int = 32
     negatives: int = 4
     learning_rate: float = 5e-5
@@ -249,15 +254,22 @@ def _tuned(
     return curve_of(trainer.state.log_history)
 
 
+def passes(examples: int, batch: int, fewest: int, fewest_steps: int) -> int:
+    """How often the examples are gone through."""
+    once = math.ceil(examples / batch)
+    return max(fewest, min(_MOST_PASSES, math.ceil(fewest_steps / once)))
+
+
 def _arguments(examples: int, checkpoints: Path, settings: TrainingSettings) -> Any:
     from sentence_transformers import SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 
-    steps = settings.epochs * math.ceil(examples / settings.batch)
+    epochs = passes(examples, settings.batch, settings.epochs, settings.fewest_steps)
+    steps = epochs * math.ceil(examples / settings.batch)
     between = max(1, steps // _EVALUATIONS)
     return SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
-        num_train_epochs=settings.epochs,
+        num_train_epochs=epochs,
         per_device_train_batch_size=settings.batch,
         learning_rate=settings.learning_rate,
         warmup_ratio=settings.warmup,
@@ -333,7 +345,7 @@ def _evaluator(measure: Measure) -> Any:
 
 def without_quotes(model: Any) -> Any:
     """The same model, which writes no card: the trainer's own would quote what it learns from."""
-    model.model_card_data.generate_widget_examples = False
+    model.model_card_data.widget = [{"text": "none"}]  # or it would draw some, behind a bar
     model._create_model_card = lambda *_, **__: None
     return model
 

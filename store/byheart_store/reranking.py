@@ -36,8 +36,9 @@ class Reranking:
 def reranked(scores: Floats, places: Integers, read: Floats, weight: float) -> Floats:
     """(n,) scores, of which those at (k,) places were read again, (k,) -> (n,) scores.
 
-    Both are stretched to 0..1 among the places and averaged by weight; the sum is put back where
-    the places' scores were, so that the others keep their distance to them.
+    Both are stretched to 0..1 among the places and averaged by weight; the first stage's by its
+    root, since fusion has sharpened it to a power. The sum is put back where the places' scores
+    were, so that the others keep their distance to them.
     """
     import numpy as np
 
@@ -45,7 +46,7 @@ def reranked(scores: Floats, places: Integers, read: Floats, weight: float) -> F
         return scores
     before = scores[places]
     low, high = before.min(), before.max()
-    blend = (1 - weight) * _stretched(before) + weight * _stretched(read)
+    blend = (1 - weight) * np.sqrt(_stretched(before)) + weight * _stretched(read)
     after = np.array(scores, np.float32)
     after[places] = low + (high - low) * blend
     return after
