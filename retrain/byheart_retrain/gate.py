@@ -158,8 +158,8 @@ def _reason(gain: Interval, count: int, obstacles: Sequence[str]) -> str:
         f"over {count} test queries"
     )
     if not obstacles:
-        return f"Promoted: {figures}, and no guard objects."
-    return f"Not promoted: {figures}; {'; '.join(obstacles)}."
+        return f"Passed: {figures}, and no guard objects."
+    return f"Refused: {figures}; {'; '.join(obstacles)}."
 
 
 def _mean(scores: Floats) -> float:

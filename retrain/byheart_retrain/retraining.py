@@ -444,7 +444,7 @@ def _declare(folder: Path, **values: object) -> None:
 
 def _nothing_learnt(questions: int) -> str:
     return (
-        f"Not promoted: training made nothing better on {questions} development questions; "
+        f"Refused: training made nothing better on {questions} development questions; "
         "label more recalls, or look whether the labels are right."
     )
 

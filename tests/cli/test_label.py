@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from byheart_store import Label, MemoryStore
 
 from ..conftest import Call
 
@@ -28,6 +33,49 @@ def test_what_was_judged_is_saved_when_the_input_ends(byheart: Call) -> None:
     rest = byheart("label", "--json", stdin="n\n")
     assert first.json == {"useful": 1, "not_useful": 0, "skipped": 0, "left": 1}
     assert rest.json == {"useful": 0, "not_useful": 1, "skipped": 0, "left": 0}
+
+
+def test_the_last_judgement_can_be_taken_back(byheart: Call) -> None:
+    asked(byheart)
+    outcome = byheart("label", "--json", stdin="yunn")
+    assert outcome.json == {"useful": 0, "not_useful": 2, "skipped": 0, "left": 0}
+
+
+def test_what_was_taken_back_leaves_no_label(byheart: Call) -> None:
+    asked(byheart)
+    assert byheart("label", "--json", stdin="yuq").json["left"] == 2
+    assert byheart("label", "--json", stdin="us").json["useful"] == 0
+    assert byheart("stats", "--json").json["labels"] == 0
+
+
+def test_only_the_last_one_can_be(byheart: Call) -> None:
+    asked(byheart)
+    byheart("remember", "The lift holds eight people.")
+    byheart("recall", "the lift")
+    outcome = byheart("label", "--json", stdin="ynuunyy")
+    assert (outcome.json["useful"], outcome.json["not_useful"]) == (3, 1)
+
+
+def test_it_tells_how_far_one_is(byheart: Call) -> None:
+    asked(byheart)
+    out = byheart("label", stdin="yn").out
+    assert "1 of 2   y useful" in out
+    assert "2 of 2   y useful" in out
+
+
+def test_a_label_knows_where_it_is_from(byheart: Call, home: Path) -> None:
+    memory = byheart("remember", "The lift code is blue.", "--namespace", "house", "--json").json
+    byheart("recall", "lift", "--namespace", "house")
+    byheart("label", stdin="y")
+    (label,) = asyncio.run(labels(home))
+    assert (label.query, label.memory_id, label.namespace) == ("lift", memory["id"], "house")
+    assert (label.source, label.useful) == ("human", True)
+    assert label.at <= datetime.now(UTC)
+
+
+async def labels(home: Path) -> list[Label]:
+    async with await MemoryStore.open(home) as store:
+        return await store.labels()
 
 
 def test_skipped_hits_are_asked_again(byheart: Call) -> None:

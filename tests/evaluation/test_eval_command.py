@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from byheart_retrain.runs import read_run
+from byheart_store import MemoryStore, NewMemory
+from byheart_store.tuning import DEFAULT_TUNING, Tuning
 
 from ..conftest import Call
 from .conftest import MEMORIES, QUERIES, lines, query_rows
@@ -153,6 +158,97 @@ class TestOwnStore:
         outcome = byheart("eval", "--home", tmp_path / "own", "--json")
         assert (outcome.code, outcome.out) == (2, "")
         assert "remember something first, or give a benchmark: byheart eval PATH" in outcome.err
+
+
+WORDS = replace(DEFAULT_TUNING, fusion=replace(DEFAULT_TUNING.fusion, vector=0.0))
+VECTORS = replace(DEFAULT_TUNING, fusion=replace(DEFAULT_TUNING.fusion, vector=1.0))
+
+
+def bring(model: str, tuning: Tuning) -> None:
+    """Put a tuning into the folder of a model."""
+    manifest = Path(model) / "byheart.json"
+    content = json.loads(manifest.read_text()) | {"tuning": tuning.as_dict()}
+    manifest.write_text(json.dumps(content))
+
+
+class TestModel:
+    @pytest.fixture
+    def at(self, home: Path) -> tuple[str, Path]:
+        return ("--home", home)
+
+    @pytest.fixture
+    def found(
+        self, byheart: Call, benchmark_folder: Path, tmp_path: Path, at: tuple[str, Path]
+    ) -> Callable[..., object]:
+        """Evaluates with these options and reads the run that came of it."""
+
+        def run_of(*options: str) -> object:
+            path = tmp_path / "run.trec"
+            assert byheart("eval", benchmark_folder, *at, *options, "--run", path).code == 0
+            return read_run(path)
+
+        return run_of
+
+    def test_a_folder_is_asked_with_the_tuning_that_it_brings(
+        self,
+        byheart: Call,
+        benchmark_folder: Path,
+        found: Callable[..., object],
+        other_model: str,
+        at: tuple[str, Path],
+    ) -> None:
+        plain = found("--model", other_model)
+        bring(other_model, WORDS)
+        by_words = found("--model", other_model)
+        bring(other_model, VECTORS)
+        by_vectors = found("--model", other_model)
+        bring(other_model, WORDS)
+        assert found("--model", other_model) == by_words
+        assert plain != by_words != by_vectors != plain
+        figures = byheart("eval", benchmark_folder, "--model", other_model, *at, "--json").json
+        assert (figures["model"], figures["fitted"]) == (other_model, True)
+
+    def test_it_is_what_the_store_serves_after_a_switch(
+        self,
+        byheart: Call,
+        benchmark_folder: Path,
+        found: Callable[..., object],
+        other_model: str,
+        at: tuple[str, Path],
+    ) -> None:
+        bring(other_model, VECTORS)
+        before = found("--model", other_model)
+        assert byheart("reindex", "--model", other_model, *at).code == 0
+        assert found() == before
+        assert byheart("eval", benchmark_folder, *at, "--json").json["model"] == other_model
+
+    def test_what_is_fitted_for_another_model_is_not_taken_for_it(
+        self, byheart: Call, benchmark_folder: Path, other_model: str, at: tuple[str, Path]
+    ) -> None:
+        bring(other_model, VECTORS)
+        byheart("reindex", "--model", other_model, *at)
+        embedded = ("eval", benchmark_folder, "--model", "all-MiniLM-L6-v2", *at)
+        assert byheart(*embedded, "--json").json["fitted"] is False
+
+    async def test_the_own_store_is_asked_with_a_model_that_was_prepared(
+        self, byheart: Call, other_model: str, home: Path, at: tuple[str, Path]
+    ) -> None:
+        bring(other_model, VECTORS)
+        async with await MemoryStore.open(home) as store:
+            await store.remember_many([NewMemory(text=text) for *_, text in MEMORIES])
+            await store.prepare(other_model)
+        figures = await asyncio.to_thread(byheart, "eval", "--model", other_model, *at, "--json")
+        assert (figures.json["model"], figures.json["fitted"]) == (other_model, True)
+        async with await MemoryStore.open(home) as store:
+            assert (await store.stats()).model == "all-MiniLM-L6-v2"
+
+    def test_of_another_one_it_says_how_it_can_be_asked(
+        self, byheart: Call, other_model: str, at: tuple[str, Path]
+    ) -> None:
+        byheart("remember", MEMORIES[0][-1], *at)
+        outcome = byheart("eval", "--model", other_model, *at)
+        assert (outcome.code, outcome.out) == (1, "")
+        assert f"byheart reindex --model {other_model}" in outcome.err
 
 
 class TestErrors:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from byheart_retrain.fitting import (
 )
 from byheart_store import InvalidInput, MemoryStore, ModelUnavailable, NewMemory
 from byheart_store.evidence import Evidence
+from byheart_store.passages import EMBEDDED
 from byheart_store.tuning import DEFAULT_TUNING, Tuning
 
 from ..conftest import Call
@@ -372,6 +375,24 @@ class TestCommand:
         assert tuned("fit", by_meaning).code == 0
         assert tuned("fit", literal).code == 2
         assert tuned("eval", literal, "--json").json["fitted"]
+
+    def test_what_is_not_fitted_stays_as_the_model_brings_it(
+        self, tuned: Call, by_meaning: Path, tmp_path: Path
+    ) -> None:
+        folder = shutil.copytree(EMBEDDED, tmp_path / "specialist")
+        manifest = json.loads((folder / "byheart.json").read_text())
+        brought = replace(DEFAULT_TUNING, diversity=replace(DEFAULT_TUNING.diversity, balance=0.9))
+        content = manifest | {"tuning": brought.as_dict()}
+        (folder / "byheart.json").write_text(json.dumps(content))
+        home = ("--home", tmp_path / "own")
+        assert tuned("reindex", "--model", folder, *home).code == 0
+        figures = tuned("fit", by_meaning, *home, "--json").json
+        assert figures["kept"]
+        assert Tuning.from_dict(figures["tuning"]).diversity == brought.diversity
+
+    def test_a_fit_has_to_beat_what_serves(self, tuned: Call, by_meaning: Path) -> None:
+        assert tuned("fit", by_meaning).code == 0
+        assert tuned("fit", by_meaning).code == 2
 
     def test_only_the_namespaces_given_are_fitted_to(self, tuned: Call, by_meaning: Path) -> None:
         outcome = tuned("fit", by_meaning, "--namespace", "n-0", "--namespace", "n-1")

@@ -22,6 +22,8 @@ _MODULES = {
     "reindex": "reindex",
     "eval": "evaluate",
     "fit": "fit",
+    "retrain": "retrain",
+    "models": "models",
     "stats": "stats",
 }
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from byheart_retrain.benchmark_store import open_benchmark_store
 from byheart_retrain.benchmarks import Benchmark, Format, guessed, load
-from byheart_server.commands.opened import counting
+from byheart_server.commands.opened import counting, open_store
 from byheart_server.commands.progress import progress
 from byheart_server.settings import Settings
-from byheart_store import MemoryStore, NewMemory
+from byheart_store import MemoryStore, NewMemory, StoreModel
+from byheart_store.encoder import Encoder
+from byheart_store.tuning import Tuning
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    model: StoreModel
+    tuning: Tuning | None
 
 
 def read_benchmark(
@@ -28,8 +37,29 @@ def read_benchmark(
 
 
 async def open_embedded(settings: Settings, memories: list[NewMemory]) -> MemoryStore:
-    """A store of the benchmark's memories, kept beside the store at home."""
+    """A store of the benchmark's memories, kept beside the store at home and ranking as that does.
+
+    A model that is named and brings a tuning of its own ranks by that one.
+    """
+    home = await _served_at_home(settings)
+
+    def tuning(encoder: Encoder) -> Tuning | None:
+        alone = settings.model is not None and encoder.tuning is not None
+        if alone or home is None or home.model.fingerprint != encoder.fingerprint:
+            return encoder.tuning
+        return home.tuning
+
+    model = settings.model or (home.model.model if home else None)
     with progress("embedding") as show:
         stored = counting(show, len(memories))
         cache = settings.home / "cache" / "eval"
-        return await open_benchmark_store(memories, settings.model, cache, stored)
+        return await open_benchmark_store(memories, model, cache, stored, tuning)
+
+
+async def _served_at_home(settings: Settings) -> _Served | None:
+    """The model and the tuning of the store at home; None while it has none."""
+    if settings.uri is None and not (settings.home / "db").is_dir():
+        return None
+    async with await open_store(replace(settings, model=None)) as store:
+        active = next((one for one in await store.models() if one.active), None)
+        return _Served(active, await store.tuning()) if active else None

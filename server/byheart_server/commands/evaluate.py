@@ -22,14 +22,13 @@ from byheart_retrain.evaluation import Answer, ask, compared, report
 from byheart_retrain.own_queries import own_queries
 from byheart_retrain.runs import read_run, write_run
 from byheart_server.commands.benchmark import open_embedded, read_benchmark
-from byheart_server.commands.opened import counting, open_store, with_store
+from byheart_server.commands.opened import counting, open_store
 from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import counted, print_json
 from byheart_server.commands.progress import progress
 from byheart_server.settings import Settings
 from byheart_store import MemoryStore
 from byheart_store.records import Mode
-from byheart_store.tuning import Tuning
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -84,10 +83,12 @@ def eval_command(
     PATH is a benchmark: a BEIR folder, or the published JSON of LongMemEval or LoCoMo. Without it
     the store's own labelled recalls are asked again; where there are too few, memories drawn from
     the store are looked for by their rarest words.
+
+    A model is asked with what was fitted for it, a reranker included: what it would serve.
     """
     other = read_run(compare) if compare else None
     if path is None:
-        asked = with_store(settings, lambda store: _ask_own(store, namespaces, mode, limit))
+        asked = asyncio.run(_ask_own(settings, namespaces, mode, limit))
     else:
         benchmark = read_benchmark(path, file_format, namespaces, queries)
         if elsewhere:
@@ -112,20 +113,30 @@ def eval_command(
 async def _ask_benchmark(
     settings: Settings, benchmark: Benchmark, mode: Mode, limit: int
 ) -> _Asked:
-    memories = benchmark.memories
-    tuning = await _own_tuning(settings)
-    sessions = {str(new.id): new.session for new in memories if new.session}
-    async with await open_embedded(settings, memories) as store:
-        if await store.tuning() != tuning:
-            await store.tune(tuning)
+    sessions = {str(new.id): new.session for new in benchmark.memories if new.session}
+    async with await open_embedded(settings, benchmark.memories) as store:
         return await _ask(store, benchmark.queries, sessions, mode, limit, "benchmark")
 
 
 async def _ask_own(
-    store: MemoryStore, namespaces: tuple[str, ...], mode: Mode, limit: int
+    settings: Settings, namespaces: tuple[str, ...], mode: Mode, limit: int
 ) -> _Asked:
-    own = await own_queries(store, namespaces)
-    return await _ask(store, own.queries, own.sessions, mode, limit, own.kind)
+    async with await _open_own(settings) as store:
+        own = await own_queries(store, namespaces)
+        return await _ask(store, own.queries, own.sessions, mode, limit, own.kind)
+
+
+async def _open_own(settings: Settings) -> MemoryStore:
+    """The store at home; with another model that it holds vectors of, a trial of that."""
+    if settings.model is not None:
+        async with await open_store(replace(settings, model=None)) as store:
+            names = _names(settings.model)
+            held = [one for one in await store.models() if one.model in names]
+        if held and not any(one.active for one in held):
+            return await MemoryStore.open(
+                settings.home, uri=settings.uri, model=settings.model, trial=True
+            )
+    return await open_store(settings)
 
 
 async def _ask(
@@ -149,12 +160,9 @@ async def _ask(
     )
 
 
-async def _own_tuning(settings: Settings) -> Tuning | None:
-    """What was fitted for the store at home: a benchmark is asked as that store would be."""
-    if settings.uri is None and not (settings.home / "db").is_dir():
-        return None
-    async with await open_store(settings) as store:
-        return await store.tuning()
+def _names(model: str) -> set[str]:
+    """What a store may know a model by: its name as given, or its whole path."""
+    return {model, str(Path(model).expanduser().resolve())}
 
 
 def _print(figures: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import click
 
 from byheart_retrain.benchmarks import FORMATS, Benchmark, Format, Query
 from byheart_retrain.fitting import Fit, fit, judge
-from byheart_retrain.own_queries import labelled_queries
+from byheart_retrain.labels import store_queries
 from byheart_server.commands.benchmark import open_embedded, read_benchmark
 from byheart_server.commands.opened import counting, with_store
 from byheart_server.commands.options import json_option, settings_options
@@ -44,8 +44,8 @@ def fit_command(
     """Fit how the legs are fused, and what a score is worth, to the store's labels.
 
     With PATH, to a benchmark's: the parameters are kept in the store all the same, for its model.
-    What a fit gains is measured on queries that it did not see; one that gains nothing is refused
-    (exit code 2), and all stays as it is.
+    What a fit gains over what serves now is measured on queries that it did not see; one that gains
+    nothing is refused (exit code 2), and all stays as it is.
     """
     if reset:
         with_store(settings, lambda store: store.tune(None))
@@ -69,7 +69,7 @@ def fit_command(
 
 
 async def _fit_own(store: MemoryStore, namespaces: tuple[str, ...]) -> Fit:
-    queries = labelled_queries(await store.labels())
+    queries = await store_queries(store)
     chosen = [one for one in queries if not namespaces or one.namespace in namespaces]
     return await _fitted(store, chosen)
 
@@ -82,7 +82,8 @@ async def _fit_benchmark(settings: Settings, benchmark: Benchmark) -> Fit:
 async def _fitted(store: MemoryStore, queries: list[Query]) -> Fit:
     with progress("asking") as show:
         judged = await judge(store, queries, counting(show, len(queries)))
-    return await asyncio.to_thread(fit, judged, DEFAULT_TUNING)
+    # What serves is what has to be beaten, and a model's reranker stays as it is.
+    return await asyncio.to_thread(fit, judged, await store.tuning() or DEFAULT_TUNING)
 
 
 def _figures(found: Fit) -> dict[str, Any]:

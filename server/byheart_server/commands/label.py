@@ -1,8 +1,8 @@
 """`byheart label`: judge past recalls, one key a hit.
 
 The recalls that the ranking was least sure about come first: a label tells most where the
-relevance of the best hit is near one half. Equally unsure ones come newest first. Each
-judgement is stored at once, so a session can end at any key and go on later.
+relevance of the best hit is near one half. Equally unsure ones come newest first. A judgement
+is saved with the next key, so that it can be taken back, and however the session ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from byheart_server.settings import Settings
 from byheart_store import Label, LoggedRecall, Memory, MemoryStore, UnknownMemory
 
 _HUMAN = "human"
-_KEYS = "y useful   n not   s skip   m more   q quit"
+_KEYS = "y useful   n not   u undo   s skip   m more   q quit"
 _PREVIEW = 600
 
 
@@ -31,6 +31,13 @@ class _Question:
     recall: LoggedRecall
     memory: Memory
     relevance: float
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    question: _Question
+    key: str
 
 
 @click.command("label")
@@ -39,8 +46,8 @@ class _Question:
 def label_command(settings: Settings, as_json: bool) -> None:
     """Judge past recalls, one key a hit.
 
-    Those that the ranking was least sure about come first. What you judge is saved at once, and
-    recalls that were judged already are left out.
+    Those that the ranking was least sure about come first. What you judge is saved as you go on,
+    and recalls that were judged already are left out.
     """
     # With --json, standard output belongs to the one object.
     screen = _Screen(err=as_json)
@@ -63,14 +70,14 @@ class _Screen:
     def show(self, text: str = "") -> None:
         click.echo(text, err=self._err)
 
-    def key(self) -> str:
-        """One of y, n, s, m, q; the end of the input is q."""
-        self.show(click.style(_KEYS, dim=True))
+    def key(self, progress: str) -> str:
+        """One of y, n, u, s, m, q; the end of the input is q."""
+        self.show(click.style(f"{progress}   {_KEYS}", dim=True))
         while True:
             key = _read_key().lower()
             if key in {"", "q"}:
                 return "q"
-            if key in {"y", "n", "s", "m"}:
+            if key in {"y", "n", "u", "s", "m"}:
                 return key
 
 
@@ -85,32 +92,45 @@ def _read_key() -> str:
 
 def _ask_all(store: MemoryStore, runner: asyncio.Runner, screen: _Screen) -> Counter[str]:
     given: Counter[str] = Counter()
-    open_hits = runner.run(_open_hits(store))
-    asked = 0
-    shown = ""
-    for recall, memory_id, relevance in open_hits:
-        question = runner.run(_question(store, recall, memory_id, relevance))
-        if question is None:
-            asked += 1
-            continue
-        if recall.recall_id != shown:
-            shown = recall.recall_id
-            screen.show(f"\n{click.style(recall.query, bold=True)}  ({day(recall.at)})")
-        key = _ask(question, screen)
-        if key == "q":
-            break
-        asked += 1
-        given[runner.run(_save(store, question, key))] += 1
-    given["left"] = len(open_hits) - asked + given["skipped"]
+    hits = runner.run(_open_hits(store))
+    last: _Judgement | None = None
+    place, shown = 0, ""
+    try:
+        while place < len(hits):
+            question = runner.run(_question(store, hits[place], place))
+            if question is None:
+                place += 1
+                continue
+            if question.recall.recall_id != shown:
+                shown = question.recall.recall_id
+                screen.show(_heading(question.recall))
+            key = _ask(question, screen, f"{place + 1:,} of {len(hits):,}")
+            if key == "q":
+                break
+            if key == "u":
+                place, last = last.question.place if last else place, None
+                continue
+            if last is not None:
+                given[runner.run(_save(store, last))] += 1
+            last = _Judgement(question, key)
+            place += 1
+    finally:
+        if last is not None:
+            given[runner.run(_save(store, last))] += 1
+    given["left"] = len(hits) - place + given["skipped"]
     return given
 
 
-def _ask(question: _Question, screen: _Screen) -> str:
+def _heading(recall: LoggedRecall) -> str:
+    return f"\n{click.style(recall.query, bold=True)}  ({day(recall.at)})"
+
+
+def _ask(question: _Question, screen: _Screen, progress: str) -> str:
     memory = question.memory
     about = (memory.speaker, day(memory.at) if memory.at else None, memory.session)
     screen.show(f"\n  {question.relevance:.2f}  " + "  ".join(part for part in about if part))
     screen.show(indented(_preview(memory.text), 6))
-    while (key := screen.key()) == "m":
+    while (key := screen.key(progress)) == "m":
         screen.show(indented(memory.text, 6))
     return key
 
@@ -121,22 +141,23 @@ def _preview(text: str) -> str:
     return f"{text[:_PREVIEW]} ... ({len(text):,} characters, m shows them)"
 
 
-async def _save(store: MemoryStore, question: _Question, key: str) -> str:
-    memory_id = question.memory.id
-    if key == "y":
-        await store.feedback(question.recall.recall_id, [memory_id], source=_HUMAN)
+async def _save(store: MemoryStore, judgement: _Judgement) -> str:
+    recall_id, memory_id = judgement.question.recall.recall_id, judgement.question.memory.id
+    if judgement.key == "y":
+        await store.feedback(recall_id, [memory_id], source=_HUMAN)
         return "useful"
-    if key == "n":
-        await store.feedback(question.recall.recall_id, [], [memory_id], source=_HUMAN)
+    if judgement.key == "n":
+        await store.feedback(recall_id, [], [memory_id], source=_HUMAN)
         return "not_useful"
     return "skipped"
 
 
 async def _question(
-    store: MemoryStore, recall: LoggedRecall, memory_id: str, relevance: float
+    store: MemoryStore, hit: tuple[LoggedRecall, str, float], place: int
 ) -> _Question | None:
+    recall, memory_id, relevance = hit
     try:
-        return _Question(recall, await store.get(memory_id), relevance)
+        return _Question(recall, await store.get(memory_id), relevance, place)
     except UnknownMemory:
         # Forgotten since.
         return None
