@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
+    from torch import nn
     from transformers import TrainerCallback
 
     Floats: TypeAlias = NDArray[np.float32]
@@ -45,7 +46,9 @@ _EVALUATIONS = 8
 _PATIENCE = 3
 _MOST_PASSES = 12
 _ENCODED_AT_ONCE = 64
-_TEXTS_AT_ONCE = 32
+_TOKENS_AT_ONCE = 5_000
+"""What is read in one pass keeps its activations in memory, about a third of a megabyte a token."""
+_CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class TrainingSettings:
 
     epochs: int = 3
     fewest_steps: int = 100
-    batch: int = 32
+    batch: int = 16
     negatives: int = 4
     learning_rate: float = 5e-5
     warmup: float = 0.1
@@ -233,25 +236,36 @@ def _tuned(
 ) -> list[dict[str, float]]:
     """Train the model in place, up to its best evaluation; returns the curve."""
     from sentence_transformers import SentenceTransformerTrainer
-    from sentence_transformers.sentence_transformer.losses import (
-        CachedMultipleNegativesRankingLoss,
-    )
     from transformers import EarlyStoppingCallback, PrinterCallback
 
     trainer = SentenceTransformerTrainer(
         model=without_quotes(model),
         args=_arguments(len(examples), checkpoints, settings),
         train_dataset=_dataset(examples),
-        # Cached: memory for so many texts at once, whatever the batch.
-        loss=CachedMultipleNegativesRankingLoss(
-            model, scale=settings.scale, mini_batch_size=_TEXTS_AT_ONCE
-        ),
+        loss=_loss(model, examples, settings),
         evaluator=_evaluator(measure),
         callbacks=[EarlyStoppingCallback(_PATIENCE), reporting(progress)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=latest_checkpoint(checkpoints))
     return curve_of(trainer.state.log_history)
+
+
+def _loss(
+    model: SentenceTransformer, examples: Sequence[Example], settings: TrainingSettings
+) -> nn.Module:
+    """In-batch and hard negatives, in passes for which there is memory (GradCache, Gao 2021)."""
+    from sentence_transformers.sentence_transformer.losses import (
+        CachedMultipleNegativesRankingLoss,
+        MultipleNegativesRankingLoss,
+    )
+
+    lengths = sorted(len(example.positive) for example in examples)
+    longest = min(settings.longest, 1 + lengths[len(lengths) * 9 // 10] // _CHARACTERS_PER_TOKEN)
+    at_once = max(4, _TOKENS_AT_ONCE // longest)
+    if at_once >= settings.batch * (2 + settings.negatives):
+        return MultipleNegativesRankingLoss(model, scale=settings.scale)
+    return CachedMultipleNegativesRankingLoss(model, scale=settings.scale, mini_batch_size=at_once)
 
 
 def passes(examples: int, batch: int, fewest: int, fewest_steps: int) -> int:

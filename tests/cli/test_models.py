@@ -16,7 +16,7 @@ from byheart_store.tuning import DEFAULT_TUNING
 from ..conftest import Call
 
 EMBEDDED_NAME = "all-MiniLM-L6-v2"
-REASON = "Not promoted: NDCG@10 changes by -0.010 (-0.030 to +0.010) over 40 test queries."
+REASON = "Refused: NDCG@10 changes by -0.010 (-0.030 to +0.010) over 40 test queries."
 
 Train = Callable[..., Path]
 
@@ -25,7 +25,7 @@ def report(*, passed: bool) -> dict[str, Any]:
     gain = {"mean": 0.05, "low": 0.02, "high": 0.08} if passed else {"mean": -0.01, "low": -0.03}
     gains = {"ndcg@10": {"high": 0.01} | gain, "recall@1": {"mean": 0.04, "low": 0, "high": 0.1}}
     return {
-        "verdict": {"promoted": passed, "reason": "Promoted: a gain." if passed else REASON},
+        "verdict": {"promoted": passed, "reason": "Passed: a gain." if passed else REASON},
         "scores": {"gain": gains},
         "labels": {"test": 40},
     }

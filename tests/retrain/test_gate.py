@@ -158,7 +158,7 @@ class TestReason:
     def test_it_is_one_line_with_the_figures(self) -> None:
         found = verdict([0.5] * 40, [0.6] * 40)
         assert found.reason == (
-            "Promoted: NDCG@10 changes by +0.100 (+0.100 to +0.100) over 40 test queries, "
+            "Passed: NDCG@10 changes by +0.100 (+0.100 to +0.100) over 40 test queries, "
             "and no guard objects."
         )
 

@@ -165,11 +165,11 @@ class TestTheCard:
         report["reranker"] = Reranker(
             base="cross-encoder/ms-marco-MiniLM-L6-v2",
             scores=report["scores"],
-            verdict={"promoted": True, "reason": "Promoted: it reads well."},
+            verdict={"promoted": True, "reason": "Passed: it reads well."},
         )
         text = card(report)
         assert "## Reranker\n\nA cross-encoder, trained from cross-encoder/ms-marco" in text
-        assert "Promoted: it reads well." in text
+        assert "Passed: it reads well." in text
 
     @pytest.mark.parametrize(
         ("base", "known"),
