@@ -145,7 +145,7 @@ def _obstacles(
         reach = f"{-tolerance:.3f}" if tolerance else "zero"
         obstacles.append(f"the interval reaches down to {reach} or below, so it may be chance")
     obstacles += [
-        f"{guard.name} lost {guard.loss.mean:.3f}, more than the {guard.tolerance:.3f} allowed"
+        f"{guard.name} lost {guard.loss.mean:.4f}, more than the {guard.tolerance:g} allowed"
         for guard in guards
         if not guard.holds
     ]

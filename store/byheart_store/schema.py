@@ -107,7 +107,7 @@ class Description:
         held = ", ".join(dict.fromkeys(column.model for column in self.columns))
         raise InvalidInput(
             f"the store holds no vectors of {model}, only of {held or 'no model at all'}; "
-            "have its memories embedded with that model first: prepare it"
+            "to switch to it: byheart reindex --model NAME"
         )
 
     def with_column(self, column: VectorColumn) -> Description:

@@ -257,7 +257,9 @@ class MemoryStore:
 
     @_told_clearly
     async def tune(self, tuning: Tuning | None, model: str | None = None) -> None:
-        """Rank with these parameters from now on, in every process; None takes the defaults back.
+        """Rank with these parameters from now on, in every process.
+
+        None takes back what the active model's folder brings, or else the defaults.
 
         They belong to the active model, or to a prepared one that is named.
 
@@ -266,7 +268,8 @@ class MemoryStore:
             InvalidInput: the store holds no vectors of the model named.
         """
         if model is None:
-            await self._model.wait()
+            encoder = await self._model.wait()
+            tuning = tuning or encoder.tuning
         await self._database.write(lambda: self._tune(tuning, model))
 
     async def _tune(self, tuning: Tuning | None, model: str | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,5 +68,3 @@ async def test_an_agent_s_feedback_makes_its_recalls_better_and_a_rollback_undoe
         undone = await command("models", "rollback", environment=environment)
         assert undone["code"] == 0
         assert await ranks(agent, ids) == before
-
-

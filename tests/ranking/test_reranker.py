@@ -111,7 +111,7 @@ async def test_beyond_its_depth_the_order_stays(home: Path, build: Build) -> Non
 async def test_a_damaged_reranker_is_said_and_words_answer(home: Path, build: Build) -> None:
     model = build(0.5)
     (model / "reranker" / "model.onnx").write_bytes(b"damaged")
-    with pytest.raises(ModelUnavailable, match="damaged.*train the model again"):
+    with pytest.raises(ModelUnavailable, match=r"damaged.*train the model again"):
         load_encoder(str(model), cache_dir=home)
     async with await MemoryStore.open(home, model=str(model)) as store:
         await store.remember(NewMemory(text=TEXTS[0]))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from byheart_retrain.benchmarks import Query
-from byheart_retrain.retraining import Outcome, RetrainSettings, Retraining
+from byheart_retrain.retraining import Outcome, Retraining, RetrainSettings
 from byheart_retrain.training import TrainingSettings
 from byheart_store import MemoryStore, NewMemory
 

@@ -227,7 +227,7 @@ class TestTrial:
     ) -> None:
         await fill(store, 3)
         async with await MemoryStore.open(home, model=other_model, trial=True) as trial:
-            with pytest.raises(InvalidInput, match=f"no vectors of {other_model}.*prepare it"):
+            with pytest.raises(InvalidInput, match=f"no vectors of {other_model}.*byheart reindex"):
                 await trial.recall("Ana")
 
     async def test_a_folder_that_changed_since_is_not_mixed_in(

@@ -30,7 +30,7 @@ _DONE, _REFUSED = 0, 2
     "--format", "file_format", type=click.Choice(FORMATS), help="[default: beir for a folder]"
 )
 @click.option("--namespace", "namespaces", multiple=True, help="Only this one; may be repeated.")
-@click.option("--reset", is_flag=True, help="Go back to the defaults.")
+@click.option("--reset", is_flag=True, help="Go back to what the model brought, or the defaults.")
 @settings_options()
 @json_option
 def fit_command(
