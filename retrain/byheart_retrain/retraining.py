@@ -11,10 +11,10 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from byheart_retrain.benchmarks import Query
 from byheart_retrain.development import development
@@ -33,6 +33,7 @@ from byheart_retrain.metrics import METRICS
 from byheart_retrain.mining import Mined, MiningStats, mine
 from byheart_retrain.onnx_export import Parity, publish_onnx
 from byheart_retrain.own_queries import known_item_queries
+from byheart_retrain.progress import Progress, Show, counting
 from byheart_retrain.publishing import publish_report
 from byheart_retrain.report import (
     Report,
@@ -50,9 +51,6 @@ from byheart_retrain.training import Encode, Example, Trained, TrainingSettings,
 from byheart_store import InvalidInput, Memory, MemoryStore
 from byheart_store.encoder import EMBEDDED_NAME, load_encoder
 from byheart_store.tuning import DEFAULT_TUNING, Tuning
-
-Show: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int | None], None]]]
-"""Shows a stage of the work: yields what takes how much is done, and of how much."""
 
 MANIFEST = "byheart.json"
 
@@ -192,7 +190,7 @@ class Retraining:
                 train,
                 negatives=self.settings.training.negatives,
                 seed=self.settings.seed,
-                progress=_counting(show, len(train)),
+                progress=counting(show, len(train)),
             )
 
     async def _trained(self, base: str, mined: Mined, dev: Sequence[Query]) -> Trained:
@@ -225,7 +223,7 @@ class Retraining:
         with self._stage("fitting") as show:
             questions = [*dev, *strangers]
             async with await self.trial(self._model) as trial:
-                found = await judge(trial, questions, _counting(show, len(questions)))
+                found = await judge(trial, questions, counting(show, len(questions)))
             tuning = await asyncio.to_thread(tuned, found, default)
         await self._tune(tuning)
         return tuning
@@ -249,7 +247,7 @@ class Retraining:
         asked = labelled.parts.test
         known = known_item_queries(labelled.memories)
         with self._stage("judging") as show:
-            shown = _counting(show, (3 if reranks else 2) * len(asked))
+            shown = counting(show, (3 if reranks else 2) * len(asked))
             before = await ask(self.store, asked, progress=shown)
             async with await self.trial(self._model) as trial:
                 first = await ask(trial, asked, progress=shown)
@@ -335,7 +333,7 @@ class Retraining:
             await self.store.discard(self._model)
 
     @contextmanager
-    def _stage(self, name: str) -> Iterator[Callable[[int, int | None], None]]:
+    def _stage(self, name: str) -> Iterator[Progress]:
         began = time.perf_counter()
         with self.show(name) as show:
             yield show
@@ -447,14 +445,3 @@ def _nothing_learnt(questions: int) -> str:
         f"Refused: training made nothing better on {questions} development questions; "
         "label more recalls, or look whether the labels are right."
     )
-
-
-def _counting(show: Callable[[int, int | None], None], total: int) -> Callable[[int], None]:
-    done = 0
-
-    def more(count: int) -> None:
-        nonlocal done
-        done += count
-        show(done, total)
-
-    return more

@@ -12,14 +12,15 @@ import click
 from byheart_retrain.benchmarks import FORMATS, Benchmark, Format, Query
 from byheart_retrain.fitting import Fit, fit, judge
 from byheart_retrain.labels import store_queries
+from byheart_retrain.progress import counting
 from byheart_server.commands.benchmark import open_embedded, read_benchmark
-from byheart_server.commands.opened import counting, with_store
+from byheart_server.commands.opened import with_store
 from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import print_json
 from byheart_server.commands.progress import progress
 from byheart_server.settings import Settings
 from byheart_store import MemoryStore
-from byheart_store.tuning import DEFAULT_TUNING
+from byheart_store.tuning import DEFAULT_TUNING, Tuning
 
 _DONE, _REFUSED = 0, 2
 
@@ -48,11 +49,11 @@ def fit_command(
     nothing is refused (exit code 2), and all stays as it is.
     """
     if reset:
-        with_store(settings, lambda store: store.tune(None))
+        back = with_store(settings, _reset)
         if as_json:
-            print_json({"kept": False, "tuning": DEFAULT_TUNING.as_dict()})
+            print_json({"kept": False, "tuning": back.as_dict()})
         else:
-            click.echo("the defaults are back in use")
+            click.echo("what the model brought, or the defaults, are back in use")
         return _DONE
     if path is None:
         found = with_store(settings, lambda store: _fit_own(store, namespaces))
@@ -66,6 +67,11 @@ def fit_command(
     else:
         _print(found)
     return _DONE if found.helps else _REFUSED
+
+
+async def _reset(store: MemoryStore) -> Tuning:
+    await store.tune(None)
+    return await store.tuning() or DEFAULT_TUNING
 
 
 async def _fit_own(store: MemoryStore, namespaces: tuple[str, ...]) -> Fit:

@@ -13,18 +13,6 @@ from byheart_store import MemoryStore
 T = TypeVar("T")
 
 
-def counting(show: Callable[[int, int | None], None], total: int) -> Callable[[int], None]:
-    """Turn `how many more` into what a progress bar shows: `how many so far, of how many`."""
-    done = 0
-
-    def more(count: int) -> None:
-        nonlocal done
-        done += count
-        show(done, total)
-
-    return more
-
-
 async def open_store(settings: Settings) -> MemoryStore:
     """Open the store that the settings name."""
     return await MemoryStore.open(
