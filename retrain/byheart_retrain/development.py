@@ -14,7 +14,7 @@ from byheart_retrain.benchmarks import Query
 from byheart_retrain.metrics import ndcg
 from byheart_store import Filter, MemoryStore
 from byheart_store.evidence import Evidence
-from byheart_store.fusion import Fusion, best_of_passages
+from byheart_store.fusion import NEIGHBOURS, Fusion, best_of_passages
 from byheart_store.passages import split_passages
 from byheart_store.ranking import fused
 from byheart_store.rows import said
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DEPTH = 10
 
+MOST_MEMORIES = 2_000
 MOST_OF_A_LEG = 400
 """Of a large namespace, so many of each leg's best memories stand for all: the others can't win."""
 
@@ -75,6 +76,8 @@ async def development(
         if progress is not None:
             progress(1)
     texts = await passages_of(store, {name for _, _, ids in asked for name in ids})
+    # What was forgotten meanwhile takes its questions along.
+    asked = [one for one in asked if all(name in texts for name in one[2])]
     places: dict[str, range] = {}
     passages: list[str] = []
     for name, parts in texts.items():
@@ -107,12 +110,14 @@ def narrowed(
     """The evidence of each leg's best memories and of the gold ones, in the same order."""
     import numpy as np
 
+    if len(ids) <= MOST_MEMORIES:
+        return evidence, ids
     kept = np.array([name in gold for name in ids], bool)
     for leg in (evidence.text, evidence.cosines):
         if leg is not None and len(ids):
             kept[np.argsort(-best_of_passages(leg, evidence.first), kind="stable")[:most]] = True
-    if kept.all():
-        return evidence, ids
+    # The turns around them speak for them, and must stay their neighbours.
+    kept = np.convolve(kept, np.ones(2 * len(NEIGHBOURS) + 1), "same") > 0
     counts = np.diff(evidence.first)
     rows = np.repeat(kept, counts)
     return (

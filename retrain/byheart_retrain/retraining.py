@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import shutil
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,11 +51,18 @@ from byheart_retrain.reranker_training import RerankerSettings
 from byheart_retrain.second_stage import SecondStage, add_reranker
 from byheart_retrain.splitting import FEWEST_TESTED, Split, split
 from byheart_retrain.training import Encode, Example, Trained, TrainingSettings, train_encoder
-from byheart_store import InvalidInput, Memory, MemoryStore
+from byheart_store import InvalidInput, Memory, MemoryStore, ModelUnavailable
 from byheart_store.encoder import EMBEDDED_NAME, load_encoder
 from byheart_store.tuning import DEFAULT_TUNING, Tuning
 
+logger = logging.getLogger(__name__)
+
 MANIFEST = "byheart.json"
+UNFINISHED = ".unfinished"
+"""Lies in a candidate's folder until its report does: a run that was cut off may begin anew."""
+
+KNOWN_SHARE = 0.25
+"""Of the reranker's questions beside the labelled ones, so many ask by a memory's own words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +119,6 @@ class _Judged:
     verdict: Verdict
     of_reranker: Verdict | None
 
-    @property
-    def after(self) -> list[Answer]:
-        """The answers of the pipeline that would be promoted."""
-        reranked = self.of_reranker is not None and self.of_reranker.promoted
-        return self.second if reranked and self.second is not None else self.first
-
 
 @dataclass(frozen=True, slots=True)
 class Retraining:
@@ -123,6 +127,7 @@ class Retraining:
     store: MemoryStore
     trial: Callable[[str], Awaitable[MemoryStore]]
     work: Path
+    models: Path
     settings: RetrainSettings
     show: Show
     seconds: dict[str, float] = field(default_factory=dict)
@@ -141,6 +146,7 @@ class Retraining:
         missing = len(labelled.parts.test) < self.settings.fewest
         if missing or not labelled.parts.train or not labelled.parts.dev:
             few = too_few(len(labelled.parts.test), self.settings.fewest)
+            few = few or "the questions can't be parted: they share their answers or their words"
             return Outcome(passed=False, reason=f"No verdict: {few}.")
         base = self.settings.base or await self._own_base()
         mined = await self._mined(labelled.parts.train)
@@ -155,6 +161,7 @@ class Retraining:
         passed = report["verdict"]["promoted"]
         if not passed:
             await self._discard()
+        shutil.rmtree(self.work, ignore_errors=True)
         reason = report["verdict"]["reason"]
         return Outcome(passed=passed, reason=reason, folder=self._folder, report=report)
 
@@ -166,12 +173,13 @@ class Retraining:
         with self._stage("embedding") as show:
             await self.store.prepare(self._model, show)
         tuning = await self._fitted(labelled.parts.dev)
-        second = await self._second_stage(labelled.parts)
+        second = await self._second_stage(labelled)
         found = await self._judged(labelled, tuning, second)
         _declare(self._folder, tuning=found.tuning.as_dict())
         await self.store.tune(found.tuning, model=self._model)
         report = self._report(base, trained, mining, labelled, parity, second, found)
         await asyncio.to_thread(publish_report, self._folder, report)
+        (self._folder / UNFINISHED).unlink()
         return report
 
     # ------------------------------------------------------------------------------- stages
@@ -196,7 +204,7 @@ class Retraining:
     async def _trained(self, base: str, mined: Mined, dev: Sequence[Query]) -> Trained:
         questions = await development(self.store, dev)
         ways = fusion_settings((await self._tuning()).fusion)
-        with self._stage("training") as show:
+        with self._stage("training") as show, _stopping() as stop:
             return await asyncio.to_thread(
                 train_encoder,
                 base,
@@ -205,7 +213,7 @@ class Retraining:
                 _general_knowledge,
                 self.work,
                 replace(self.settings.training, seed=self.settings.seed),
-                show,
+                _stoppable(show, stop),
             )
 
     async def _exported(self, trained: Trained, base: str) -> Parity:
@@ -228,21 +236,37 @@ class Retraining:
         await self._tune(tuning)
         return tuning
 
-    async def _second_stage(self, parts: Split) -> SecondStage | None:
+    async def _second_stage(self, labelled: _Labelled) -> SecondStage | None:
         """A reranker, and how it would be used; None where it is not wanted or of no use."""
         if not self.settings.rerank:
             return None
         settings = replace(self.settings.reranker, seed=self.settings.seed)
-        with self._stage("reranker") as show:
+        parts, known = labelled.parts, self._known(labelled)
+        with self._stage("reranker") as show, _stopping() as stop:
             async with await self.trial(self._model) as trial:
-                return await add_reranker(
-                    trial, parts.train, parts.dev, self._folder, self.work, settings, show
-                )
+                try:
+                    return await add_reranker(
+                        *(trial, parts.train, known, parts.dev),
+                        *(self._folder, self.work, settings, _stoppable(show, stop)),
+                    )
+                except ModelUnavailable as error:
+                    logger.warning("no reranker: %s", error)
+                    return None
+
+    def _known(self, labelled: _Labelled) -> list[Query]:
+        """Known-item questions to learn from, none of which the guard asks for."""
+        guarded = {name for query in known_item_queries(labelled.memories) for name in query.gold}
+        others = [memory for memory in labelled.memories if memory.id not in guarded]
+        most = int(KNOWN_SHARE * len(labelled.parts.train))
+        return known_item_queries(others, most, seed=self.settings.seed + 1)
 
     async def _judged(
         self, labelled: _Labelled, tuning: Tuning, second: SecondStage | None
     ) -> _Judged:
-        """Ask both pipelines the test questions; the reranker has to pass a gate of its own."""
+        """Ask both pipelines the test questions.
+
+        The embedding has to pass by itself; whether a reranker is added is a gate of its own.
+        """
         reranks = second is not None and second.reranking.weight > 0
         asked = labelled.parts.test
         known = known_item_queries(labelled.memories)
@@ -252,6 +276,7 @@ class Retraining:
             async with await self.trial(self._model) as trial:
                 first = await ask(trial, asked, progress=shown)
                 guards = [await known_items(self.store, trial, known), await self._general()]
+                verdict = self._verdict(before, first, guards, min_gain=self.settings.min_gain)
                 again, of_reranker = None, None
                 if second is not None and reranks:
                     await self._tune(replace(tuning, reranking=second.reranking))
@@ -260,14 +285,12 @@ class Retraining:
                     of_reranker = self._verdict(first, again, [kept])
                     if of_reranker.promoted:
                         tuning = replace(tuning, reranking=second.reranking)
-                        guards[0] = kept
-        after = again if of_reranker is not None and of_reranker.promoted and again else first
         return _Judged(
             before=before,
             first=first,
             second=again,
             tuning=tuning,
-            verdict=self._verdict(before, after, guards, min_gain=self.settings.min_gain),
+            verdict=verdict,
             of_reranker=of_reranker,
         )
 
@@ -290,7 +313,7 @@ class Retraining:
     async def _general(self) -> GuardResult:
         """What the deployed encoder and the candidate know of the world."""
         deployed = (await self.store.stats()).model
-        cache = self.work / "models"
+        cache = self.models
         return await asyncio.to_thread(
             lambda: general(
                 load_encoder(deployed, cache_dir=cache), load_encoder(self._model, cache_dir=cache)
@@ -308,7 +331,9 @@ class Retraining:
         return str(self.settings.output)
 
     def _check_free(self) -> None:
-        if self._folder.exists() and any(self._folder.iterdir()):
+        if (self._folder / UNFINISHED).is_file():
+            shutil.rmtree(self._folder)
+        if self._folder.is_file() or (self._folder.is_dir() and any(self._folder.iterdir())):
             raise InvalidInput(
                 f"output: {self._folder} is not empty, and a model that serves may lie there; "
                 "name a new folder"
@@ -367,12 +392,12 @@ class Retraining:
             "mining": asdict(mining),
             "training": _training(trained, settings.training),
             "tuning": found.tuning.as_dict(),
-            "scores": _scores(found.before, found.after, found.verdict),
-            "by_type": scores_by_type(found.before, found.after),
-            "gains": gains_of(found.before, found.after),
+            "scores": _scores(found.before, found.first, found.verdict),
+            "by_type": scores_by_type(found.before, found.first),
+            "gains": gains_of(found.before, found.first),
             "guards": [guard.as_dict() for guard in found.verdict.guards],
             "verdict": {"promoted": found.verdict.promoted, "reason": found.verdict.reason},
-            "latency_ms": latencies(found.before, found.after),
+            "latency_ms": latencies(found.before, found.first),
             "parity": parity.as_dict(),
         }
         if found.second is not None and found.of_reranker is not None and second is not None:
@@ -414,6 +439,31 @@ def _scores(before: Sequence[Answer], after: Sequence[Answer], verdict: Verdict)
     return {**found, "gain": gain}
 
 
+class _Stopped(Exception):
+    """The command was interrupted while a thread was training."""
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """An event that is set when the work inside ends, by an interruption too."""
+    stop = threading.Event()
+    try:
+        yield stop
+    finally:
+        stop.set()
+
+
+def _stoppable(show: Progress, stop: threading.Event) -> Progress:
+    """Ends the training at its next step once nobody waits for it any more."""
+
+    def step(done: int, total: int | None) -> None:
+        if stop.is_set():
+            raise _Stopped
+        show(done, total)
+
+    return step
+
+
 def _by_metric(answers: Sequence[Answer]) -> Mapping[str, list[float]]:
     return dict(zip(METRICS, scores_of(answers).T.tolist(), strict=True))
 
@@ -426,6 +476,8 @@ def _general_knowledge(encode: Encode) -> float:
 
 
 def _exported(trained: Trained, base: str, folder: Path) -> Parity:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / UNFINISHED).touch()
     trained.save(folder)
     parity = publish_onnx(folder)
     _declare(folder, name=folder.name, base=base)

@@ -63,6 +63,7 @@ class SecondStage:
 async def add_reranker(
     trial: MemoryStore,
     train: Sequence[Query],
+    known: Sequence[Query],
     dev: Sequence[Query],
     folder: Path,
     work: Path,
@@ -71,10 +72,13 @@ async def add_reranker(
 ) -> SecondStage:
     """Train a reranker for the model in `folder`, put it beside it, and choose how to use it.
 
+    It learns from the labelled questions and from `known` ones, which ask for a memory by its own
+    rare words: without them it forgot that words matter.
+
     Raises:
         ModelUnavailable: it can't be exported.
     """
-    examples = await _examples(trial, train, settings)
+    examples = await _examples(trial, [*train, *known], settings)
     trained = await asyncio.to_thread(train_reranker, folder, examples, work, settings, progress)
     alike = await asyncio.to_thread(_exported, trained, folder / FOLDER)
     file = declare_reranker(folder, settings.longest)
@@ -83,7 +87,10 @@ async def add_reranker(
     texts = await passage_texts(
         trial, (one for found in lists for one in zip(found.ids, found.passages, strict=True))
     )
-    read = [[texts[one] for one in zip(found.ids, found.passages, strict=True)] for found in lists]
+    read = [
+        [texts.get(one, "") for one in zip(found.ids, found.passages, strict=True)]
+        for found in lists
+    ]
     tokens, milliseconds = _within_budget(reranker, lists, read)
     by_weight = await asyncio.to_thread(_by_weight, reranker, lists, read, tokens)
     weight = max(sorted(by_weight), key=lambda one: by_weight[one])

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -39,8 +40,8 @@ Measure: TypeAlias = Callable[[Encode], float]
 INTERPOLATIONS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0)
 """Shares of the tuned weights; coarse, since a finer choice follows the noise of few questions."""
 
-MOST_FORGOTTEN = 0.015
-"""Of general knowledge; less than the guard allows, since that one asks the quantised model."""
+MOST_FORGOTTEN = 0.0
+"""Of general knowledge: none, since the guard asks the quantised model, which loses some more."""
 
 _EVALUATIONS = 8
 _PATIENCE = 3
@@ -119,12 +120,20 @@ def load_base(base: str) -> SentenceTransformer:
         from sentence_transformers import SentenceTransformer
 
         try:
-            return SentenceTransformer(_embedded_weights() if base == EMBEDDED_NAME else base)
+            weights = _embedded_weights() if base == EMBEDDED_NAME else base
+            return SentenceTransformer(weights, device=device()).float()
         except Exception as error:
             raise ModelUnavailable(
                 f"{base} can't be loaded for training ({' '.join(str(error).split())[:200]}); "
                 "give a sentence-transformers folder or name: --base"
             ) from error
+
+
+def device() -> str:
+    """The kind of device that trains."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _embedded_weights() -> str:
@@ -171,7 +180,6 @@ def train_encoder(
             by_share[share], kept[share] = measure(encode), known(encode)
         share = best_share(by_share, kept)
         model.load_state_dict(interpolated(before, tuned, share))
-    shutil.rmtree(checkpoints, ignore_errors=True)
     return Trained(
         model=model,
         share=share,
@@ -331,14 +339,25 @@ def _precision() -> str:
 def _dataset(examples: Sequence[Example]) -> Any:
     from datasets import Dataset
 
-    fewest = min(len(example.negatives) for example in examples)
+    width = max(len(example.negatives) for example in examples)
     columns = {
         "anchor": [example.question for example in examples],
         "positive": [example.positive for example in examples],
     }
-    for number in range(fewest):
-        columns[f"negative_{number}"] = [example.negatives[number] for example in examples]
+    rows = [_filled(example, examples, place, width) for place, example in enumerate(examples)]
+    for number in range(width):
+        columns[f"negative_{number}"] = [row[number] for row in rows]
     return Dataset.from_dict(columns)
+
+
+def _filled(
+    example: Example, examples: Sequence[Example], place: int, width: int
+) -> tuple[str, ...]:
+    """The example's negatives, and where there are too few the answers to the next questions."""
+    following = (examples[(place + step) % len(examples)].positive for step in range(len(examples)))
+    others = (text for text in following if text != example.positive)
+    missing = width - len(example.negatives)
+    return (*example.negatives, *islice(chain(others, cycle([""])), missing))
 
 
 def _evaluator(measure: Measure) -> Any:
@@ -396,6 +415,9 @@ def latest_checkpoint(checkpoints: Path) -> str | None:
     """Where an interrupted training goes on from."""
     from transformers.trainer_utils import get_last_checkpoint
 
+    for folder in checkpoints.glob("checkpoint-*"):
+        if not (folder / "trainer_state.json").is_file():
+            shutil.rmtree(folder)  # cut off while it was being written
     return get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
 
 

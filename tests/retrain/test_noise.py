@@ -56,7 +56,9 @@ async def retrained(store: MemoryStore, home: Path, seed: int) -> Outcome:
         rerank=False,
         training=TrainingSettings(negatives=1, fewest_steps=12),
     )
-    return await Retraining(store, trial, home / "work", settings, silent).run(shuffled(seed))
+    return await Retraining(store, trial, home / "work", home / "models", settings, silent).run(
+        shuffled(seed)
+    )
 
 
 async def test_noise_is_never_promoted(store: MemoryStore, home: Path) -> None:

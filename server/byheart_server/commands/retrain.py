@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -95,7 +93,7 @@ def retrain_command(
     _check_installed()
     from byheart_retrain.retraining import RetrainSettings
 
-    folder = (output or settings.home / "models" / _new_name()).expanduser().absolute()
+    folder = (output or settings.home / "models" / _new_name()).expanduser().resolve()
     wanted = RetrainSettings(
         output=folder,
         base=_absolute(base),
@@ -104,7 +102,7 @@ def retrain_command(
         tolerance=tolerance,
         fewest=fewest,
         rerank=reranker,
-        command=shlex.join(["byheart", *sys.argv[1:]]),
+        command=_command(min_gain, tolerance, fewest, seed, reranker=reranker),
     )
 
     async def work(store: MemoryStore) -> Outcome:
@@ -145,7 +143,8 @@ async def _retrained(
     if namespaces:
         found = await _within(store, found, namespaces)
     work = settings.home / "cache" / "retrain"
-    return await Retraining(store, trial, work, wanted, progress).run(found)
+    models = settings.home / "models" / "cache"
+    return await Retraining(store, trial, work, models, wanted, progress).run(found)
 
 
 async def _within(
@@ -177,6 +176,12 @@ def _absolute(base: str | None) -> str | None:
     if base is None or not Path(base).expanduser().is_dir():
         return base
     return str(Path(base).expanduser().resolve())
+
+
+def _command(min_gain: float, tolerance: float, fewest: int, seed: int, *, reranker: bool) -> str:
+    """What a model card says to reproduce it with: no path and no name concerns its reader."""
+    figures = f"--seed {seed} --min-gain {min_gain:g} --tolerance {tolerance:g} --fewest {fewest}"
+    return f"byheart retrain {figures}{'' if reranker else ' --no-reranker'}"
 
 
 def _new_name() -> str:
