@@ -40,8 +40,11 @@ Measure: TypeAlias = Callable[[Encode], float]
 INTERPOLATIONS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0)
 """Shares of the tuned weights; coarse, since a finer choice follows the noise of few questions."""
 
-MOST_FORGOTTEN = 0.0
-"""Of general knowledge: none, since the guard asks the quantised model, which loses some more."""
+MOST_FORGOTTEN = 0.005
+"""Of general knowledge; the guard allows more, but asks the quantised model, which loses more."""
+
+_ENOUGH = 0.95
+"""Of the largest gain: what is gained with a smaller share forgets less."""
 
 _EVALUATIONS = 8
 _PATIENCE = 3
@@ -193,12 +196,14 @@ def train_encoder(
 
 
 def best_share(by_share: Mapping[float, float], kept: Mapping[float, float]) -> float:
-    """The share of the tuned weights that scores best of those that keep what the base knew.
+    """The smallest share of the tuned weights that gains nearly as much as any.
 
-    Of equal ones the smallest.
+    Shares that lose more general knowledge than allowed are left out.
     """
     allowed = [share for share in sorted(by_share) if kept[share] >= kept[0.0] - MOST_FORGOTTEN]
-    return max(allowed, key=lambda share: by_share[share])
+    base = by_share[0.0]
+    most = max(by_share[share] - base for share in allowed)
+    return next(share for share in allowed if by_share[share] - base >= _ENOUGH * most)
 
 
 def interpolated(

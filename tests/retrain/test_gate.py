@@ -81,7 +81,7 @@ class TestPromotion:
         assert verdict(before, after, guards=[losing(0.0)]).promoted
         refused = verdict(before, after, guards=[losing(0.0), losing(loss)])
         assert not refused.promoted
-        assert f"known items lost {loss:.3f}" in refused.reason
+        assert f"known items lost {loss:.4f}" in refused.reason
 
     def test_the_least_gain_asked_for_has_to_be_reached(self) -> None:
         before, after = [0.5] * 40, [0.52] * 40

@@ -32,11 +32,14 @@ class TestBestShare:
     def test_the_share_that_answers_best_is_chosen(self) -> None:
         assert best_share({0.0: 0.5, 0.5: 0.7, 1.0: 0.6}, {0.0: 0.9, 0.5: 0.9, 1.0: 0.9}) == 0.5
 
+    def test_nearly_as_good_with_less_change_is_preferred(self) -> None:
+        assert best_share({0.0: 0.5, 0.8: 0.698, 1.0: 0.7}, {0.0: 0.9, 0.8: 0.9, 1.0: 0.9}) == 0.8
+
     def test_of_equal_ones_the_smallest_changes_least(self) -> None:
         assert best_share({1.0: 0.7, 0.5: 0.7, 0.0: 0.5}, {0.0: 0.9, 0.5: 0.9, 1.0: 0.9}) == 0.5
 
     def test_what_has_forgotten_too_much_is_not_chosen(self) -> None:
-        kept = {0.0: 0.9, 0.5: 0.9 - MOST_FORGOTTEN / 2, 1.0: 0.9 - MOST_FORGOTTEN * 2}
+        kept = {0.0: 0.9, 0.5: 0.9 - MOST_FORGOTTEN, 1.0: 0.9 - MOST_FORGOTTEN - 0.01}
         assert best_share({0.0: 0.5, 0.5: 0.6, 1.0: 0.9}, kept) == 0.5
 
     def test_where_nothing_is_better_the_base_stays(self) -> None:
