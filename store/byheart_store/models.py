@@ -24,6 +24,7 @@ class ActiveModel:
         self._database = database
         self._requested = requested
         self._encoder: Encoder | None = None
+        self._former: Encoder | None = None
         self._failure: ByHeartError | None = None
         self._wanted: VectorColumn | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -99,8 +100,16 @@ class ActiveModel:
             return
         if self._encoder is not None and self._encoder.fingerprint != column.fingerprint:
             self._requested = None
-            self._reload()
+            self._switch(column)
         elif self._failure is not None and self._wanted != column:
+            self._reload()
+
+    def _switch(self, column: VectorColumn) -> None:
+        """Serve another model; after a rollback it is still at hand."""
+        self._former, former = self._encoder, self._former
+        if former is not None and former.fingerprint == column.fingerprint:
+            self._encoder, self._wanted = former, column
+        else:
             self._reload()
 
     async def _loaded(self) -> Encoder:
