@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -94,11 +95,20 @@ def at_a_terminal(command: list[str], answer: str) -> int:
         said = b""
         while b"[y/N]" not in said and (heard := _heard(ours)):
             said += heard
-        os.write(ours, answer.encode())
-        code = process.wait(timeout=20)
+        code = _answered(process, ours, answer)
     os.close(ours)
     assert b"[y/N]" in said, said.decode()
     return code
+
+
+def _answered(process: subprocess.Popen[bytes], terminal: int, answer: str) -> int:
+    """Answer until it is heard: what is typed while a prompt sets up the terminal is lost."""
+    for _ in range(20):
+        os.write(terminal, answer.encode())
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(timeout=2)
+    process.kill()
+    raise AssertionError("no answer was heard")
 
 
 def _heard(terminal: int) -> bytes:
