@@ -252,8 +252,18 @@ class TestTuningOfAFolder:
         await store.reindex(other_model)
         assert await store.tuning() == VECTORS_ALONE
         with_it = await served(store)
-        await store.tune(None)
+        await store.tune(WORDS_ALONE)
         assert await served(store) != with_it
+
+    async def test_taking_back_a_fit_takes_it_back_too(
+        self, store: MemoryStore, other_model: str
+    ) -> None:
+        bring(other_model, VECTORS_ALONE)
+        await fill(store, 3)
+        await store.reindex(other_model)
+        await store.tune(WORDS_ALONE)
+        await store.tune(None)
+        assert await store.tuning() == VECTORS_ALONE
 
     async def test_it_is_served_by_a_new_store(self, home: Path, other_model: str) -> None:
         bring(other_model, VECTORS_ALONE)
