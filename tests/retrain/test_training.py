@@ -108,14 +108,13 @@ def examples() -> list[Example]:
 class TestTrainEncoder:
     SETTINGS = TrainingSettings(epochs=1, fewest_steps=1, batch=12, negatives=1)
 
-    def test_it_learns_and_leaves_no_checkpoint(self, tmp_path: Path) -> None:
+    def test_it_learns(self, tmp_path: Path) -> None:
         trained = train_encoder(
             EMBEDDED_NAME, examples(), score, constant, tmp_path / "work", self.SETTINGS
         )
         assert trained.learnt
         assert trained.by_share[trained.share] > trained.by_share[0.0]
         assert {"loss", "dev"} <= {name for entry in trained.curve for name in entry}
-        assert list((tmp_path / "work").iterdir()) == []
 
     def test_an_interrupted_training_goes_on(self, tmp_path: Path) -> None:
         class Interrupted(Exception):
