@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from byheart_store.errors import (
+    AccessDenied,
     ByHeartError,
     InvalidInput,
     ModelMismatch,
@@ -16,6 +17,7 @@ from byheart_store.errors import (
     UnknownRecall,
 )
 from byheart_store.records import (
+    Durability,
     Explanation,
     FeedbackCounts,
     Filter,
@@ -25,6 +27,8 @@ from byheart_store.records import (
     LoggedRecall,
     Memory,
     NewMemory,
+    Origin,
+    Purged,
     Recall,
     Receipt,
     Reindexed,
@@ -35,7 +39,9 @@ from byheart_store.records import (
 from byheart_store.store import MemoryStore
 
 __all__ = [
+    "AccessDenied",
     "ByHeartError",
+    "Durability",
     "Explanation",
     "FeedbackCounts",
     "Filter",
@@ -49,6 +55,8 @@ __all__ = [
     "ModelMismatch",
     "ModelUnavailable",
     "NewMemory",
+    "Origin",
+    "Purged",
     "Recall",
     "Receipt",
     "Reindexed",

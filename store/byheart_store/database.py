@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from byheart_store import migrations, schema
 from byheart_store.errors import ByHeartError, StoreUnavailable
+from byheart_store.ledger import Ledger
 from byheart_store.lock import WriteLock, shielded
+from byheart_store.records import Durability
 from byheart_store.schema import Description
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ ROWS_BETWEEN_COMPACTIONS = 4_096
 QUIET_AFTER_WRITES = 1.0
 """Seconds without a write after which the rows of a burst are indexed."""
 
+FOR_EVER = timedelta(days=36_500)
+
 OLD_VERSIONS_KEPT = timedelta(minutes=1)
 """Long enough for any read that began on an old version to end."""
 
@@ -46,12 +50,20 @@ OLD_VERSIONS_KEPT = timedelta(minutes=1)
 class Database:
     """Three tables in one LanceDB database. Reads see every process's commits at once."""
 
-    def __init__(self, home: Path, location: str, connection: AsyncConnection, lock: WriteLock):
+    def __init__(
+        self,
+        home: Path,
+        location: str,
+        connection: AsyncConnection,
+        lock: WriteLock,
+        ledger: Ledger | None,
+    ) -> None:
         """Not to be called; see `open`."""
         self.home = home
         self.location = location
         self._connection = connection
         self._lock = lock
+        self._ledger = ledger
         self._commits: Counter[str] = Counter()
         self._rows_to_index = 0
         self._when_quiet: asyncio.TimerHandle | None = None
@@ -62,8 +74,12 @@ class Database:
         self.labels: AsyncTable
 
     @classmethod
-    async def open(cls, home: Path, uri: str | None, patience: float) -> Database:
+    async def open(
+        cls, home: Path, uri: str | None, patience: float, durability: Durability = "fsync"
+    ) -> Database:
         """Connect, create what is missing and migrate what is old.
+
+        An object store or a database server sees to the durability of what lies at a `uri`.
 
         Raises:
             StoreUnavailable: the home can't be used, or a newer version of ByHeart wrote it.
@@ -74,7 +90,10 @@ class Database:
         location = uri or str(home / "db")
         with storage_errors(location):
             connection = await _connect(location)
-        database = cls(home, location, connection, WriteLock(home / "write.lock", patience))
+        lock = WriteLock(home / "write.lock", patience)
+        durable = durability == "fsync"
+        ledger = None if uri else Ledger(home, Path(location), durable=durable)
+        database = cls(home, location, connection, lock, ledger)
         await database._open_tables()
         return database
 
@@ -91,6 +110,8 @@ class Database:
         if self._compactions:
             await asyncio.wait(self._compactions)
         self._connection.close()  # type: ignore[no-untyped-call]
+        if self._ledger is not None:
+            self._ledger.close()
 
     async def _open_tables(self) -> None:
         with storage_errors(self.location):
@@ -175,18 +196,28 @@ class Database:
     async def _locked(self, change: Callable[[], Awaitable[T]]) -> T:
         with storage_errors(self.location):
             async with self._lock.held():
-                return await change()
+                try:
+                    return await change()
+                finally:
+                    await self._settle()
 
-    async def add(self, table: AsyncTable, rows: pa.Table) -> None:
-        """Append rows in one commit. To be called inside `write`."""
-        await table.add(rows)
+    async def _settle(self) -> None:
+        """Make durable what was committed, by this process or by one that was killed in time."""
+        if self._ledger is not None:
+            await asyncio.to_thread(self._ledger.settle)
+
+    async def add(self, table: AsyncTable, rows: pa.Table) -> int:
+        """Append rows in one commit inside `write`, and return the version that it made."""
+        version: int = (await table.add(rows)).version
         self._committed(table, rows.num_rows)
+        return version
 
-    async def merge(self, table: AsyncTable, keys: list[str], rows: pa.Table) -> None:
-        """Update the rows whose keys exist and insert the others, in one commit inside `write`."""
+    async def merge(self, table: AsyncTable, keys: list[str], rows: pa.Table) -> int:
+        """Update the rows whose keys exist and insert the others, as `add` does."""
         merge = table.merge_insert(keys).when_matched_update_all().when_not_matched_insert_all()
-        await merge.execute(rows)
+        version: int = (await merge.execute(rows)).version
         self._committed(table)
+        return version
 
     async def update(self, table: AsyncTable, keys: list[str], rows: pa.Table) -> None:
         """Update only the columns given of the rows that still exist, inside `write`."""
@@ -238,7 +269,17 @@ class Database:
 
     async def compact(self, table: AsyncTable) -> None:
         """Merge fragments, bring indexes up to date and drop old versions, under the lock."""
-        await self.write(lambda: table.optimize(cleanup_older_than=OLD_VERSIONS_KEPT))
+        await self.write(lambda: self.tidy(table, OLD_VERSIONS_KEPT))
+
+    async def tidy(self, table: AsyncTable, keep: timedelta, *, orphans: bool = False) -> None:
+        """As `compact`, with old versions kept for so long. To be called inside `write`.
+
+        With `orphans`, what crashed writes have left behind is deleted too.
+        """
+        await table.optimize(cleanup_older_than=FOR_EVER)
+        # Only what is safe on the disk may take the place of what is deleted.
+        await self._settle()
+        await table.optimize(cleanup_older_than=keep, delete_unverified=orphans)
 
 
 async def _connect(location: str) -> AsyncConnection:

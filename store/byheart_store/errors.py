@@ -4,6 +4,7 @@
     ├── InvalidInput        an argument can't be accepted
     ├── UnknownMemory       no memory has this id
     ├── UnknownRecall       no logged recall has this id
+    ├── AccessDenied        it lies outside of what the caller may reach
     ├── ModelUnavailable    a model can't be found, fetched or loaded
     ├── ModelMismatch       a store holds another model's vectors
     ├── StoreBusy           other writers kept the lock for too long
@@ -27,6 +28,10 @@ class UnknownMemory(ByHeartError, LookupError):
 
 class UnknownRecall(ByHeartError, LookupError):
     """No logged recall has this id."""
+
+
+class AccessDenied(ByHeartError):
+    """It lies outside of what the caller may reach."""
 
 
 class ModelUnavailable(ByHeartError):

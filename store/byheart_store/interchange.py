@@ -37,7 +37,10 @@ LONGEST_LINE = 16 * 2**20
 BATCH_MEMORIES = 256
 BATCH_CHARACTERS = 2_000_000
 
-_NAMES = ("id", "namespace", "session", "speaker", "source", "replaces", "replaced_by")
+_NAMES = (
+    *("id", "key", "namespace", "session", "speaker", "source", "replaces", "replaced_by"),
+    *("client", "token"),
+)
 _TIMES = ("at", "created", "replaced_at")
 _FIELDS = frozenset(("text", "turn", "tags", "metadata", *_NAMES, *_TIMES))
 _ABOUT = _FIELDS - {"id", "text", "metadata"}

@@ -12,6 +12,7 @@ from byheart_store import schema
 from byheart_store.database import Database
 from byheart_store.errors import ByHeartError, InvalidInput, UnknownRecall
 from byheart_store.filters import listed, quoted
+from byheart_store.reach import Reach
 from byheart_store.records import FeedbackCounts, Label, LoggedRecall, now
 
 if TYPE_CHECKING:
@@ -52,15 +53,15 @@ class Journal:
         rows = _recall_rows(batch)
         await self._database.write(lambda: self._database.add(self._database.recalls, rows))
 
-    async def find(self, recall_id: str) -> LoggedRecall:
-        """The recall with this id.
+    async def find(self, recall_id: str, reach: Reach) -> LoggedRecall:
+        """The recall with this id, if the caller may know of it.
 
         Raises:
             UnknownRecall: no such recall was logged.
         """
         await self.close()
         rows = await self._recalls(f"recall_id = {quoted(recall_id)}")
-        if not rows:
+        if not rows or not reach.saw(rows[0]):
             raise UnknownRecall(
                 f"no logged recall has the id {recall_id!r}; "
                 "give the recall_id that a recall of this store returned"
@@ -78,7 +79,12 @@ class Journal:
         return [_recall_of(row) for row in rows]
 
     async def feedback(
-        self, recall_id: str, useful: Sequence[str], not_useful: Sequence[str], source: str
+        self,
+        recall_id: str,
+        useful: Sequence[str],
+        not_useful: Sequence[str],
+        source: str,
+        reach: Reach,
     ) -> FeedbackCounts:
         """Label hits of a logged recall; a later label of the same pair takes the place of it.
 
@@ -86,7 +92,7 @@ class Journal:
             UnknownRecall: no such recall was logged.
             InvalidInput: an id was not among the recall's hits, or stands on both sides.
         """
-        recall = await self.find(recall_id)
+        recall = await self.find(recall_id, reach)
         judged = {**dict.fromkeys(useful, True), **dict.fromkeys(not_useful, False)}
         _check_judged(recall, judged, set(useful) & set(not_useful))
         await self._check_kept(list(judged))

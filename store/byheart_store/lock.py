@@ -1,10 +1,10 @@
-"""One writer at a time: within the process, between processes, and through cancellation."""
+"""One at a time: within the process, between processes, and through cancellation."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,6 +58,35 @@ class WriteLock:
                 f"another process has been writing for {self._patience:g} s "
                 f"(lock: {self._path}); try again"
             ) from None
+
+
+@contextmanager
+def alone(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock of its own for a long piece of work that only one process at a time may do.
+
+    Raises:
+        StoreBusy: another one is at it; the message is `busy`.
+    """
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StoreBusy(busy) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def held_elsewhere(path: Path) -> bool:
+    """Whether a living process holds the lock."""
+    if not path.exists():
+        return False
+    try:
+        with alone(path, ""):
+            return False
+    except StoreBusy:
+        return True
 
 
 async def shielded(write: Coroutine[Any, Any, T]) -> T:

@@ -7,12 +7,10 @@ after a crash in its middle. It never drops what it can't rebuild.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from byheart_store.rows import before_next, said, searched
-from byheart_store.schema import ROW_KEY, SEARCHED, create_text_index
+from byheart_store.rows import PLACE, searched_anew
+from byheart_store.schema import ROW_KEY, SEARCHED, create_text_index, origin_fields
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,17 +18,15 @@ if TYPE_CHECKING:
 
 Migration: TypeAlias = "Callable[[AsyncTable, AsyncTable, AsyncTable], Awaitable[None]]"
 
-_PLACE = ("namespace", "session", "turn", "created", "id", "passage")
-
 
 async def search_one_column(memories: AsyncTable, *_: AsyncTable) -> None:
     """From 1 to 2: the turns before are searched in the column of the own words, weighted.
 
     Format 1 had a second text column for them, `context`.
     """
-    columns = [*_PLACE, "start", "end", "speaker", "text"]
+    columns = [*PLACE, "start", "end", "speaker", "text"]
     rows = await memories.query().select(columns).to_arrow()
-    ordered = rows.sort_by([(name, "ascending") for name in _PLACE]).to_pylist()
+    ordered = rows.sort_by([(name, "ascending") for name in PLACE]).to_pylist()
     update = _searched_anew(ordered, rows.schema)
     await memories.merge_insert(ROW_KEY).when_matched_update_all().execute(update)
     for index in await memories.list_indices():
@@ -44,26 +40,22 @@ def _searched_anew(rows: Iterable[Mapping[str, Any]], layout: pa.Schema) -> pa.T
     """Keys and `searched` of all rows, given in the order of sessions and turns."""
     import pyarrow as pa
 
-    updated: list[dict[str, Any]] = []
-    before: tuple[str, ...] = ()
-    session = None
-    for _, group in groupby(rows, key=itemgetter("id")):
-        passages = list(group)
-        first = passages[0]
-        if session != (first["namespace"], first["session"]):
-            session, before = (first["namespace"], first["session"]), ()
-        parts = [first["text"][row["start"] : row["end"]] for row in passages]
-        texts = [said(first["speaker"], part) for part in parts]
-        found = searched(texts, None if first["session"] is None else before)
-        updated += [
-            {"id": row["id"], "passage": row["passage"], SEARCHED: text}
-            for row, text in zip(passages, found, strict=True)
-        ]
-        before = before_next(before, texts)
+    updated = [
+        {"id": row["id"], "passage": row["passage"], SEARCHED: text}
+        for row, text in searched_anew(rows)
+    ]
     return pa.Table.from_pylist(
         updated, schema=pa.schema([*map(layout.field, ROW_KEY), pa.field(SEARCHED, pa.string())])
     )
 
 
-FROM_FORMAT: Mapping[int, Migration] = {1: search_one_column}
+async def tell_the_origin(memories: AsyncTable, *_: AsyncTable) -> None:
+    """From 2 to 3: each memory can tell who brought it; of the earlier ones nobody knows."""
+    names = (await memories.schema()).names
+    missing = [field for field in origin_fields() if field.name not in names]
+    if missing:
+        await memories.add_columns(missing)
+
+
+FROM_FORMAT: Mapping[int, Migration] = {1: search_one_column, 2: tell_the_origin}
 """The step that leads from each format to the next."""

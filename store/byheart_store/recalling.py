@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 
 MOST_ANSWERS_KEPT = 8
+MOST_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,23 @@ class Recaller:
     async def recall(
         self, question: Question, *, wait_for_model: bool
     ) -> tuple[Recall, LoggedRecall]:
-        """Answer a question; the second result is what the log keeps of it."""
+        """Answer a question; the second result is what the log keeps of it.
+
+        A purge or a repair by another process may delete the files of the version that is being
+        read; the question is then asked of the version that has come in its place.
+        """
+        for _ in range(MOST_TRIES - 1):
+            version = await self._database.memories.version()
+            try:
+                return await self._recall(question, wait_for_model)
+            except (OSError, RuntimeError):
+                if await self._database.memories.version() == version:
+                    raise
+        return await self._recall(question, wait_for_model)
+
+    async def _recall(
+        self, question: Question, wait_for_model: bool
+    ) -> tuple[Recall, LoggedRecall]:
         began = time.perf_counter()
         means = await self._means(question.mode, wait=wait_for_model)
         snapshot = await self._snapshots.current(means.column)

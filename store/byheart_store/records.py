@@ -20,11 +20,26 @@ MOST_TAGS = 100
 MOST_HITS = 1_000
 LAST_TURN = 2**31 - 1
 
+_NAMES = (
+    "namespace",
+    "session",
+    "speaker",
+    "source",
+    "replaces",
+    "replaced_by",
+    "id",
+    "key",
+    "client",
+    "token",
+)
+
 DEFAULT_NAMESPACE = "default"
 DEFAULT_LIMIT = 8
 
 Mode = Literal["hybrid", "vector", "text"]
 Status = Literal["stored", "duplicate", "replaced"]
+Durability = Literal["fsync", "os"]
+"""What a receipt promises: kept through a loss of power, or through a crash of the process only."""
 
 
 def as_utf8(text: str) -> str:
@@ -58,9 +73,20 @@ def parse_time(value: str | date | datetime, name: str = "at") -> datetime:
         raise InvalidInput(f"{name}: {value} lies outside the years 1 to 9999 in UTC") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who brings a memory, as the server knows it: the program, and the name of its token."""
+
+    client: str | None = None
+    token: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMemory:
     """A memory to be stored. Without an `id` the store gives it a uuid7.
+
+    A `key` is the caller's name for this one write: in a namespace it is stored once, however often
+    it is sent. `client` and `token` are its origin, for an import to restore.
 
     Raises:
         InvalidInput: a field is empty, too long or not storable; the message says what to send.
@@ -80,11 +106,14 @@ class NewMemory:
     replaced_at: datetime | None = None
     id: str | None = None
     created: datetime | None = None
+    key: str | None = None
+    client: str | None = None
+    token: str | None = None
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
         set_field(self, "text", _checked_text(self.text))
-        for name in ("namespace", "session", "speaker", "source", "replaces", "replaced_by", "id"):
+        for name in _NAMES:
             set_field(self, name, checked_name(getattr(self, name), name))
         for name in ("at", "created", "replaced_at"):
             set_field(self, name, checked_time(getattr(self, name), name))
@@ -92,13 +121,18 @@ class NewMemory:
         set_field(self, "metadata", checked_metadata(self.metadata))
         if self.turn is not None and not 0 <= self.turn <= LAST_TURN:
             raise InvalidInput(f"turn: {self.turn} must be a whole number from 0 to {LAST_TURN}")
+        if self.id is not None and self.key is not None:
+            raise InvalidInput("key: goes with a memory whose id the store gives; leave one out")
         if self.id is not None and self.id == self.replaces:
             raise InvalidInput(f"replaces: {self.id!r} can't replace itself; give it a new id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """A stored memory. `created` and `replaced_at` are set by the store, in UTC."""
+    """A stored memory. `created` and `replaced_at` are set by the store, in UTC.
+
+    `client` and `token` tell who brought it, as the server knew.
+    """
 
     id: str
     text: str
@@ -114,6 +148,8 @@ class Memory:
     replaces: str | None
     replaced_by: str | None
     replaced_at: datetime | None
+    client: str | None
+    token: str | None
 
     def as_dict(self) -> dict[str, Any]:
         """All fields as JSON values; what is absent is left out."""
@@ -132,6 +168,8 @@ class Memory:
             "replaces": self.replaces,
             "replaced_by": self.replaced_by,
             "replaced_at": iso(self.replaced_at),
+            "client": self.client,
+            "token": self.token,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -322,6 +360,15 @@ class Forgotten:
     def count(self) -> int:
         """The number of memories removed, or to be removed."""
         return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purged:
+    """What a purge deleted with the last traces; `kept` are folders in use, to be purged later."""
+
+    recalls: int
+    labels: int
+    kept: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from byheart_store.database import Database
-from byheart_store.errors import InvalidInput
+from byheart_store.errors import InvalidInput, ModelMismatch, ModelUnavailable
 from byheart_store.filters import listed
+from byheart_store.lock import alone
 from byheart_store.models import ActiveModel, add_column, check_match, column_of
 from byheart_store.records import Reindexed
 from byheart_store.rows import keyed_vectors, said
@@ -21,7 +24,14 @@ if TYPE_CHECKING:
 
     from byheart_store.encoder import Encoder
 
+logger = logging.getLogger(__name__)
+
 Progress = Callable[[int, int], None]
+
+BUSY = (
+    "another process is embedding the store with another model; nothing was changed; "
+    "try again when it has finished"
+)
 
 FEWEST_ROWS_PER_COMMIT = 1_000
 MOST_COMMITS = 10
@@ -35,6 +45,7 @@ class Reindexer:
         """The reindexer of one open store."""
         self._database = database
         self._model = model
+        self._lock = database.home / "reindex.lock"
 
     async def reindex(self, model: str | None, progress: Progress | None) -> Reindexed:
         """Embed what the model has not embedded yet, make it the active one, compact.
@@ -48,9 +59,31 @@ class Reindexer:
             rows = await self.fill(encoder, column_of(encoder), progress)
         else:
             encoder = await self._model.load(model)
-            rows = await self._switch(encoder, progress)
+            with alone(self._lock, BUSY):
+                rows = await self._switch_or_stay(encoder, progress)
         await self._compact()
         return Reindexed(model=encoder.name, rows=rows, seconds=time.perf_counter() - began)
+
+    async def resume(self) -> None:
+        """Finish the switch of a process that died; where its model can't be had, stay.
+
+        Raises:
+            StoreBusy: the switch is still under way.
+        """
+        with alone(self._lock, BUSY):
+            column = (await self._database.describe()).pending_column
+            if column is None:
+                return
+            try:
+                encoder = await self._model.load(column.model)
+                check_match(encoder, column)
+            except (ModelUnavailable, ModelMismatch) as error:
+                logger.warning(
+                    "the switch to %s that was interrupted is given up: %s", column.model, error
+                )
+                await self._database.write(self._stay)
+            else:
+                await self._switch(encoder, None)
 
     async def prepare(self, model: str, progress: Progress | None) -> Reindexed:
         """Embed what the model has not embedded yet; recall goes on as before.
@@ -91,9 +124,18 @@ class Reindexer:
         await self.fill(encoder, column, progress)
         return column.fingerprint
 
+    async def _switch_or_stay(self, encoder: Encoder, progress: Progress | None) -> int:
+        try:
+            return await self._switch(encoder, progress)
+        except BaseException:
+            await self._database.write(self._stay)
+            raise
+
     async def _switch(self, encoder: Encoder, progress: Progress | None) -> int:
         column = column_of(encoder)
-        rows = await self._prepare(encoder, progress)
+        await self._database.write(lambda: self._add(column))
+        await self._database.write(lambda: self._mark(column.column))
+        rows = await self.fill(encoder, column, progress)
         while not await self._database.write(lambda: self._activate(column)):
             rows += await self.fill(encoder, column, progress)
         return rows
@@ -109,6 +151,16 @@ class Reindexer:
         # What recall serves now or after a rollback changes by a switch alone.
         if column.column not in (description.active, description.previous):
             await self._database.redescribe(description.with_column(column))
+
+    async def _mark(self, pending: str) -> None:
+        description = await self._database.describe()
+        if description.active != pending:
+            await self._database.redescribe(replace(description, pending=pending))
+
+    async def _stay(self) -> None:
+        description = await self._database.describe()
+        if description.pending is not None:
+            await self._database.redescribe(replace(description, pending=None))
 
     async def _activate(self, column: VectorColumn) -> bool:
         """Switch unless another writer has added rows that the column lacks."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from byheart_store import schema
@@ -18,9 +21,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+PLACE = ("namespace", "session", "turn", "created", "id", "passage")
+"""The order of a conversation."""
+
 TURNS_BEFORE = 2
 LONGEST_BEFORE = 500
 """So many whole turns, of so many characters together, are searched with the turn after them."""
+
+_KEYS = uuid.UUID("01a20a3c-5a5e-7b1e-9d0c-6b657973b5e1")
 
 OWN_WORDS = 3
 """How often a turn's own words stand beside those before it: a field weight, as in BM25F
@@ -57,6 +65,26 @@ def searched(passages: Sequence[str], before: Sequence[str] | None) -> list[str]
     return ["\n".join([*before, *list(passages) * OWN_WORDS])]
 
 
+def searched_anew(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """What the text leg searches of each row, given all rows of whole sessions sorted by `PLACE`.
+
+    Rows need the columns of `PLACE`, `start`, `end`, `speaker`, and in the first of each memory
+    `text`.
+    """
+    before: tuple[str, ...] = ()
+    session = None
+    for _, group in groupby(rows, key=itemgetter("id")):
+        passages = list(group)
+        first = passages[0]
+        if session != (first["namespace"], first["session"]):
+            session, before = (first["namespace"], first["session"]), ()
+        parts = [first["text"][row["start"] : row["end"]] for row in passages]
+        texts = [said(first["speaker"], part) for part in parts]
+        found = searched(texts, None if first["session"] is None else before)
+        yield from zip(passages, found, strict=True)
+        before = before_next(before, texts)
+
+
 def before_next(before: Sequence[str], passages: Sequence[str]) -> tuple[str, ...]:
     """The turns that the turn after this one is searched with, oldest first.
 
@@ -86,6 +114,14 @@ def digest_of(namespace: str, session: str | None, text: str) -> str:
 def digest_of_new(memory: NewMemory) -> str:
     """The digest that a new memory will have."""
     return digest_of(memory.namespace or DEFAULT_NAMESPACE, memory.session, memory.text)
+
+
+def given_id(memory: NewMemory) -> str | None:
+    """The id that a new memory brings, or that its key amounts to; else the store gives one."""
+    if memory.key is None:
+        return memory.id
+    name = json.dumps([memory.namespace or DEFAULT_NAMESPACE, memory.key])
+    return str(uuid.uuid5(_KEYS, name))
 
 
 def rows_of(drafts: Iterable[Draft]) -> list[dict[str, Any]]:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from byheart_store.errors import InvalidInput
+from byheart_store.records import iso, parse_time
 from byheart_store.stopwords import ENGLISH
 from byheart_store.tuning import Tuning
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from lancedb.table import AsyncTable
 
-FORMAT = 2
+FORMAT = 3
 
 MEMORIES = "memories"
 RECALLS = "recalls"
@@ -52,6 +54,8 @@ MEMORY_COLUMNS = (
     "replaces",
     "replaced_by",
     "replaced_at",
+    "client",
+    "token",
 )
 
 
@@ -71,19 +75,27 @@ class Description:
     """What a store says of itself.
 
     `active` names the vector column that recall uses, None until a first model was there, and
-    `previous` the one that it used before, None until a first switch. Of `columns`, what was
-    prepared last stands last.
+    `previous` the one that it used before, None until a first switch. `pending` is the one that
+    a switch under way leads to. Of `columns`, what was prepared last stands last.
+    `forgotten_since` is when the first memory was forgotten whose traces are not purged yet.
     """
 
     format: int = FORMAT
     active: str | None = None
     columns: tuple[VectorColumn, ...] = field(default=())
     previous: str | None = None
+    pending: str | None = None
+    forgotten_since: datetime | None = None
 
     @property
     def active_column(self) -> VectorColumn | None:
         """The vector column that recall uses."""
         return self.column(self.active)
+
+    @property
+    def pending_column(self) -> VectorColumn | None:
+        """The vector column that a switch under way, or an interrupted one, leads to."""
+        return self.column(self.pending)
 
     @property
     def previous_column(self) -> VectorColumn | None:
@@ -152,11 +164,13 @@ class Description:
     def activated(self, column: VectorColumn) -> Description:
         """The same description with this column in use, and the one used so far as previous."""
         previous = self.previous if self.active == column.column else self.active
-        return replace(self.with_column(column), active=column.column, previous=previous)
+        described = self.with_column(column)
+        return replace(described, active=column.column, previous=previous, pending=None)
 
     def to_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        values = asdict(self) | {"forgotten_since": iso(self.forgotten_since)}
+        return json.dumps(values, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Description:
@@ -165,11 +179,14 @@ class Description:
         if values["format"] > FORMAT:
             return cls(format=values["format"])
         columns = tuple(_vector_column_of(column) for column in values["columns"])
+        since = values.get("forgotten_since")
         return cls(
             format=values["format"],
             active=values["active"],
             columns=columns,
             previous=values.get("previous"),
+            pending=values.get("pending"),
+            forgotten_since=None if since is None else parse_time(since, "forgotten_since"),
         )
 
 
@@ -198,14 +215,14 @@ def description_of(layout: pa.Schema) -> Description:
     return Description.from_json(metadata[DESCRIPTION_KEY.encode()].decode())
 
 
-async def create_text_index(memories: AsyncTable) -> None:
-    """Index the column that the text leg searches, unless it is."""
+async def create_text_index(memories: AsyncTable, *, anew: bool = False) -> None:
+    """Index the column that the text leg searches, unless it is, or anew."""
     from lancedb.index import FTS
 
     # icu/split segments Chinese, Japanese and Thai, and finds `foo` in `foo_bar`.
     config = FTS(base_tokenizer="icu/split", custom_stop_words=ENGLISH)
     indexed = {column for index in await memories.list_indices() for column in index.columns}
-    if SEARCHED not in indexed:
+    if anew or SEARCHED not in indexed:
         await memories.create_index(SEARCHED, config=config)
 
 
@@ -250,8 +267,16 @@ def memories_schema() -> pa.Schema:
             pa.field("replaces", pa.string()),
             pa.field("replaced_by", pa.string()),
             pa.field("replaced_at", moment),
+            *origin_fields(),
         ]
     )
+
+
+def origin_fields() -> list[pa.Field]:
+    """The columns that tell who brought a memory."""
+    import pyarrow as pa
+
+    return [pa.field("client", pa.string()), pa.field("token", pa.string())]
 
 
 def recalls_schema() -> pa.Schema:

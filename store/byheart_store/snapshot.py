@@ -16,7 +16,7 @@ from byheart_store.database import Database
 from byheart_store.filters import listed
 from byheart_store.passages import Span
 from byheart_store.records import Memory
-from byheart_store.rows import memory_of
+from byheart_store.rows import PLACE, memory_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     Integers: TypeAlias = NDArray[np.int64]
     Booleans: TypeAlias = NDArray[np.bool_]
 
-_ORDER = ("namespace", "session", "turn", "created", "id", "passage")
-_COLUMNS = [*_ORDER, "at", "start", "end"]
+_COLUMNS = [*PLACE, "at", "start", "end"]
 _MOST_MASKS = 256
 _MOST_KEPT = 2_000
 _LONGEST_KEPT = 10_000
@@ -164,7 +163,7 @@ def _arranged(table: AsyncTable, version: int, column: str | None, rows: pa.Tabl
     import numpy as np
     import pyarrow.compute as pc
 
-    order = pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in _ORDER])
+    order = pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in PLACE])
     keys = rows.select([*_COLUMNS, "_rowid"]).take(order)
     vectors, embedded = _vectors(rows, column, order.to_numpy())
     firsts = np.flatnonzero(keys.column("passage").to_numpy() == 0)

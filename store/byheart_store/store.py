@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from copy import copy
 from dataclasses import replace
+from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
@@ -13,16 +16,19 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from byheart_store import schema
 from byheart_store.database import Database, storage_errors
+from byheart_store.erasure import Eraser
 from byheart_store.errors import ByHeartError, InvalidInput, UnknownMemory
 from byheart_store.evidence import Evidence
 from byheart_store.filters import listed, quoted, to_sql
 from byheart_store.journal import Journal
 from byheart_store.models import ActiveModel, ModelState, store_models
+from byheart_store.reach import EVERYTHING, Reach
 from byheart_store.recalling import Question, Recaller
 from byheart_store.records import (
     ADMIT_ALL,
     DEFAULT_LIMIT,
     WITH_REPLACED,
+    Durability,
     FeedbackCounts,
     Filter,
     Forgotten,
@@ -31,12 +37,15 @@ from byheart_store.records import (
     Memory,
     Mode,
     NewMemory,
+    Origin,
+    Purged,
     Recall,
     Receipt,
     Reindexed,
     StoreModel,
     StoreStats,
     checked_name,
+    now,
 )
 from byheart_store.reindexing import Progress, Reindexer
 from byheart_store.rows import memory_of
@@ -47,7 +56,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-IDS_PER_DELETE = 1_000
+IDS_PER_PAGE = 1_000
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -76,13 +87,16 @@ class MemoryStore:
     def __init__(self, database: Database, model: str | None, *, log_recalls: bool) -> None:
         """Not to be called; see `open`."""
         self._database = database
+        self._reach = EVERYTHING
         self._log_recalls = log_recalls
         self._model = ActiveModel(database, model)
         self._writer = Writer(database, self._model)
         self._reindexer = Reindexer(database, self._model)
         self._journal = Journal(database)
         self._recaller = Recaller(database, self._model)
-        self._filling: asyncio.Task[None] | None = None
+        self._eraser = Eraser(database, self._journal)
+        self._purge_after: timedelta | None = None
+        self._chores: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
@@ -94,11 +108,17 @@ class MemoryStore:
         log_recalls: bool = True,
         patience: float = 30.0,
         trial: bool = False,
+        durability: Durability = "fsync",
+        purge_after_days: float | None = None,
     ) -> MemoryStore:
         """Open or create the store under `home`, or at `uri`. The model is loaded when needed.
 
         `model` is a folder or a FastEmbed name to insist on; None takes the store's own, and the
         embedded one for a new store. `patience` is the longest wait for other writers in seconds.
+
+        With the `durability` "fsync" a receipt holds through a loss of power, with "os" through a
+        crash of any process; at a `uri` durability is the engine's. What was forgotten is purged
+        by `load_model` once it is `purge_after_days` old, never where that is None.
 
         A `trial` of `model` recalls through the vectors that `prepare` made with it, as after a
         switch to it. It logs no recalls, and whatever would write raises StoreUnavailable.
@@ -110,11 +130,27 @@ class MemoryStore:
         """
         if trial and model is None:
             raise InvalidInput("trial: name the model to be tried")
-        database = await Database.open(home, uri, patience)
+        database = await Database.open(home, uri, patience, durability)
         if not trial or model is None:
-            return cls(database, model, log_recalls=log_recalls)
+            store = cls(database, model, log_recalls=log_recalls)
+            if purge_after_days is not None:
+                store._purge_after = timedelta(days=purge_after_days)
+            return store
         database.try_out(model)
         return cls(database, None, log_recalls=False)
+
+    def within(self, namespaces: Sequence[str] | None, origin: Origin) -> MemoryStore:
+        """This store as far as a caller reaches: only these namespaces, all where None.
+
+        What it remembers is stamped with the origin. What lies outside is not there for it, and
+        whatever concerns the whole store raises AccessDenied. To close is up to the whole store.
+
+        Raises:
+            InvalidInput: no namespace is named, or one can't be.
+        """
+        view = copy(self)
+        view._reach = Reach.of(namespaces, origin)
+        return view
 
     async def __aenter__(self) -> MemoryStore:
         return self
@@ -129,9 +165,9 @@ class MemoryStore:
 
     async def close(self) -> None:
         """Finish what is under way and commit what is pending."""
-        if self._filling is not None:
-            self._filling.cancel()
-            await asyncio.wait([self._filling])
+        if self._chores is not None:
+            self._chores.cancel()
+            await asyncio.wait([self._chores])
         await self._model.close()
         await self._journal.close()
         await self._database.close()
@@ -152,19 +188,36 @@ class MemoryStore:
         return str(self._model.failure) if self._model.failure else None
 
     def load_model(self) -> None:
-        """Begin to load the model, and then to embed what was stored without it."""
-        if self._filling is None or self._filling.done():
-            self._filling = asyncio.create_task(self._fill_missing())
+        """Begin to load the model, and then to do what others have left undone.
+
+        That is to embed what was stored without a model, to finish a change of models that was
+        interrupted, and to purge what was forgotten long ago.
+        """
+        if self._chores is None or self._chores.done():
+            self._chores = asyncio.create_task(self._do_chores())
+
+    async def _do_chores(self) -> None:
+        for chore in (self._fill_missing, self._reindexer.resume, self._purge_when_due):
+            try:
+                with storage_errors(self.location):
+                    await chore()
+            except ByHeartError as error:
+                logger.info("put off: %s", error)  # recall and doctor say what is to be done
 
     async def _fill_missing(self) -> None:
-        try:
-            with storage_errors(self.location):
-                encoder = await self._model.wait()
-                column = (await self._database.describe()).active_column
-                if column is not None and column.fingerprint == encoder.fingerprint:
-                    await self._reindexer.fill(encoder, column)
-        except ByHeartError:
-            return  # recall says why, with what to do next
+        encoder = await self._model.wait()
+        column = (await self._database.describe()).active_column
+        if column is not None and column.fingerprint == encoder.fingerprint:
+            await self._reindexer.fill(encoder, column)
+
+    async def _purge_when_due(self) -> None:
+        since = (await self._database.describe()).forgotten_since
+        if (
+            since is not None
+            and self._purge_after is not None
+            and now() - since >= self._purge_after
+        ):
+            await self._eraser.purge()
 
     @_told_clearly
     async def model_ready(self) -> None:
@@ -197,7 +250,27 @@ class MemoryStore:
         Raises:
             As `remember`; what was committed before stays, and storing it again is harmless.
         """
-        return await self._writer.remember_many(memories, progress)
+        stamped = [self._reach.stamped(memory) for memory in memories]
+        await self._check_replaced(stamped)
+        return await self._writer.remember_many(stamped, progress)
+
+    async def _check_replaced(self, memories: Sequence[NewMemory]) -> None:
+        """What is to be replaced must lie within reach, as if nothing else were there."""
+        if self._reach.is_whole:
+            return
+        wanted = {memory.replaces for memory in memories if memory.replaces is not None}
+        for name in wanted:
+            if not await self._admitted(f"id = {quoted(name)}"):
+                raise UnknownMemory(
+                    f"replaces: no memory has the id {name!r}; take the id from a recall"
+                )
+
+    async def _admitted(self, predicate: str) -> list[str]:
+        """The ids within reach that a predicate admits, replaced memories included."""
+        return await self._eraser.matching(f"({predicate}) AND {self._within_reach()}")
+
+    def _within_reach(self) -> str:
+        return to_sql(self._reach.narrowed(WITH_REPLACED))
 
     @_told_clearly
     async def recall(
@@ -227,7 +300,7 @@ class MemoryStore:
         question = Question(
             query=query,
             limit=limit,
-            where=where,
+            where=self._reach.narrowed(where),
             mode=mode,
             max_tokens=max_tokens,
             prefer_recent=prefer_recent,
@@ -247,7 +320,8 @@ class MemoryStore:
             InvalidInput: an argument can't be accepted.
             ModelUnavailable, ModelMismatch: there is no model to ask with.
         """
-        return await self._recaller.evidence(Question(query=query, where=where))
+        question = Question(query=query, where=self._reach.narrowed(where))
+        return await self._recaller.evidence(question)
 
     @_told_clearly
     async def tuning(self) -> Tuning | None:
@@ -267,6 +341,7 @@ class MemoryStore:
             ModelUnavailable: the store has no active model to fit parameters to.
             InvalidInput: the store holds no vectors of the model named.
         """
+        self._reach.check_whole("tuning")
         if model is None:
             encoder = await self._model.wait()
             tuning = tuning or encoder.tuning
@@ -292,13 +367,18 @@ class MemoryStore:
             UnknownRecall: no such recall was logged.
             InvalidInput: an id was not among its hits, stands on both sides, or is forgotten.
         """
-        return await self._journal.feedback(recall_id, useful, not_useful, source)
+        return await self._journal.feedback(recall_id, useful, not_useful, source, self._reach)
 
     @_told_clearly
     async def forget(
-        self, ids: Sequence[str] = (), *, where: Filter | None = None, dry_run: bool = False
+        self,
+        ids: Sequence[str] = (),
+        *,
+        where: Filter | None = None,
+        dry_run: bool = False,
+        purge: bool = False,
     ) -> Forgotten:
-        """Delete memories by id or by filter, with their labels.
+        """Delete memories by id or by filter, with their labels; with `purge` every trace.
 
         Raises:
             InvalidInput: neither ids nor a condition was given, or both were.
@@ -307,25 +387,32 @@ class MemoryStore:
             raise InvalidInput(
                 "forget: give either ids or a filter (namespace, session, before, tags ...)"
             )
-        predicate = _ids_predicate(ids) if ids or where is None else _all_of(where)
+        if purge:
+            self._reach.check_whole("a purge")
+        predicate = _ids_predicate(ids) if ids or where is None else self._all_of(where)
+        predicate = f"({predicate}) AND {self._within_reach()}"
         if dry_run:
-            found = await self._matching(predicate)
+            found = await self._eraser.matching(predicate)
         else:
-            found = await self._database.write(lambda: self._delete(predicate))
+            found = await self._eraser.forget(predicate)
+            if purge:
+                await self._eraser.purge()
         missing = tuple(dict.fromkeys(name for name in ids if name not in found))
         return Forgotten(ids=tuple(found), missing=missing, dry_run=dry_run)
 
-    async def _delete(self, predicate: str) -> list[str]:
-        found = await self._matching(predicate)
-        for start in range(0, len(found), IDS_PER_DELETE):
-            ids = found[start : start + IDS_PER_DELETE]
-            await self._database.delete(self._database.memories, f"id IN {listed(ids)}")
-            await self._journal.forget(ids)
-        return found
+    def _all_of(self, where: Filter) -> str:
+        """What a filter describes with its replaced versions: they are to be forgotten as well."""
+        return to_sql(replace(self._reach.narrowed(where), include_replaced=True))
 
-    async def _matching(self, predicate: str) -> list[str]:
-        query = self._database.memories.query().where(f"passage = 0 AND ({predicate})")
-        return [row["id"] for row in await query.select(["id"]).to_list()]
+    @_told_clearly
+    async def purge(self) -> Purged:
+        """Erase every trace of what was forgotten: from the log, old files, indexes and caches.
+
+        Raises:
+            StoreBusy: other writers kept the lock for too long; nothing was purged.
+        """
+        self._reach.check_whole("a purge")
+        return await self._eraser.purge()
 
     @_told_clearly
     async def reindex(
@@ -338,6 +425,7 @@ class MemoryStore:
         Raises:
             ModelUnavailable: the model can't be found, fetched or loaded; nothing was changed.
         """
+        self._reach.check_whole("reindex")
         return await self._reindexer.reindex(model, progress)
 
     @_told_clearly
@@ -350,6 +438,7 @@ class MemoryStore:
         Raises:
             ModelUnavailable: the model can't be found, fetched or loaded; nothing was changed.
         """
+        self._reach.check_whole("another model")
         return await self._reindexer.prepare(model, progress)
 
     @_told_clearly
@@ -359,6 +448,7 @@ class MemoryStore:
         Raises:
             InvalidInput: there are none, or the model is the active or the previous one.
         """
+        self._reach.check_whole("a model")
         await self._reindexer.discard(model)
 
     @_told_clearly
@@ -369,6 +459,7 @@ class MemoryStore:
             InvalidInput: no other model was used before.
             ModelUnavailable, ModelMismatch: that model is gone or another; nothing was changed.
         """
+        self._reach.check_whole("a rollback")
         fingerprint = await self._reindexer.rollback(progress)
         models = await store_models(self._database)
         return next(one for one in models if one.fingerprint == fingerprint)
@@ -376,6 +467,7 @@ class MemoryStore:
     @_told_clearly
     async def models(self) -> list[StoreModel]:
         """Every model that the store holds vectors of: the active, the previous, the others."""
+        self._reach.check_whole("the list of models")
         return await store_models(self._database)
 
     @_told_clearly
@@ -384,6 +476,7 @@ class MemoryStore:
 
         Zeros stand where a memory is not embedded yet or not known; d is 0 without a model.
         """
+        self._reach.check_whole("vectors")
         return await self._recaller.vectors(ids)
 
     async def get(self, memory_id: str) -> Memory:
@@ -393,7 +486,7 @@ class MemoryStore:
             UnknownMemory: there is none.
         """
         name = checked_name(memory_id, "id") or ""
-        rows = await self._read(f"id = {quoted(name)}")
+        rows = await self._read(f"id = {quoted(name)} AND {self._within_reach()}")
         if not rows:
             raise UnknownMemory(f"no memory has the id {name!r}; take the id from a recall")
         return rows[0]
@@ -401,13 +494,14 @@ class MemoryStore:
     async def memories(self, where: Filter = WITH_REPLACED) -> AsyncIterator[Memory]:
         """All memories that the filter admits, by namespace, session, turn and creation."""
         order = ["namespace", "session", "turn", "created", "id"]
-        query = self._database.memories.query().where(f"passage = 0 AND ({to_sql(where)})")
+        predicate = to_sql(self._reach.narrowed(where))
+        query = self._database.memories.query().where(f"passage = 0 AND ({predicate})")
         with storage_errors(self.location):
             keys = await query.select(order).to_arrow()
         keys = keys.sort_by([(name, "ascending") for name in order])
         ids = keys.column("id").to_pylist()
-        for start in range(0, len(ids), IDS_PER_DELETE):
-            page = ids[start : start + IDS_PER_DELETE]
+        for start in range(0, len(ids), IDS_PER_PAGE):
+            page = ids[start : start + IDS_PER_PAGE]
             found = {memory.id: memory for memory in await self._read(_ids_predicate(page))}
             for name in page:
                 if name in found:
@@ -421,49 +515,50 @@ class MemoryStore:
     @_told_clearly
     async def logged_recalls(self) -> list[LoggedRecall]:
         """The recall log, oldest first."""
-        return await self._journal.recalls()
+        return [recall for recall in await self._journal.recalls() if self._reach.saw(recall)]
 
     @_told_clearly
     async def labels(self) -> list[Label]:
         """The latest judgement of each query and memory, oldest first."""
-        return await self._journal.labels()
+        labels = await self._journal.labels()
+        return [label for label in labels if self._reach.covers(label.namespace)]
 
     @_told_clearly
     async def stats(self) -> StoreStats:
-        """The size and state of the store."""
+        """The size and state of the store, as far as the caller reaches."""
         memories = self._database.memories
         description = await self._database.describe()
         column = description.active_column
-        query = memories.query().where("passage = 0").select(["namespace", "replaced_by"])
-        rows = (await query.to_arrow()).to_pydict()
+        reached = self._within_reach()
+        query = memories.query().where(f"passage = 0 AND {reached}")
+        rows = (await query.select(["namespace", "replaced_by"]).to_arrow()).to_pydict()
+        lacking = f"{column.column} IS NULL AND {reached}" if column else reached
         return StoreStats(
             location=self.location,
             format=description.format,
             model=column.model if column else None,
             fingerprint=column.fingerprint if column else None,
             memories=len(rows["namespace"]),
-            passages=await memories.count_rows(),
-            without_vector=await memories.count_rows(
-                f"{column.column} IS NULL" if column else None
-            ),
+            passages=await memories.count_rows(reached),
+            without_vector=await memories.count_rows(lacking),
             replaced=sum(name is not None for name in rows["replaced_by"]),
             namespaces=dict(sorted(Counter(rows["namespace"]).items())),
-            recalls=await self._database.recalls.count_rows(),
+            recalls=await self._count_recalls(),
             labels=len(await self.labels()),
-            bytes=await asyncio.to_thread(_bytes_below, Path(self.location)),
+            bytes=await asyncio.to_thread(self._bytes),
         )
+
+    async def _count_recalls(self) -> int:
+        if self._reach.is_whole:
+            return await self._database.recalls.count_rows()
+        return len(await self.logged_recalls())
+
+    def _bytes(self) -> int | None:
+        folder = Path(self.location)
+        if not self._reach.is_whole or not folder.is_dir():
+            return None
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _ids_predicate(ids: Sequence[str]) -> str:
     return f"id IN {listed(checked_name(name, 'ids') or '' for name in ids)}"
-
-
-def _all_of(where: Filter) -> str:
-    """What a filter describes with its replaced versions: they are to be forgotten as well."""
-    return to_sql(replace(where, include_replaced=True))
-
-
-def _bytes_below(folder: Path) -> int | None:
-    if not folder.is_dir():
-        return None
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from byheart_store.database import Database
 from byheart_store.errors import InvalidInput, ModelUnavailable, UnknownMemory
 from byheart_store.filters import listed, quoted
+from byheart_store.known import Ends, Known, KnownMemories, SessionEnd
 from byheart_store.models import ActiveModel
 from byheart_store.passages import Span, split_passages
 from byheart_store.records import (
@@ -29,11 +30,18 @@ from byheart_store.rows import (
     before_next,
     digest_of,
     digest_of_new,
+    given_id,
     rows_of,
     said_of,
     to_table,
 )
-from byheart_store.schema import MEMORY_COLUMNS, ROW_KEY, VectorColumn, memories_schema
+from byheart_store.schema import (
+    MEMORY_COLUMNS,
+    ROW_KEY,
+    Description,
+    VectorColumn,
+    memories_schema,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,19 +57,15 @@ LONGEST_WAIT_FOR_MODEL = 10.0
 MEMORIES_PER_COMMIT = 256
 """Large enough to fill the encoder's batches, small enough to let other writers in between."""
 
+SHORT_BATCH = 2_000
+"""Characters that are split in less time than it takes to wake a thread."""
+
 TARGET_COLUMNS = ["id", "namespace", "replaced_by"]
 
 
+Row: TypeAlias = dict[str, Any]
 Mark: TypeAlias = dict[str, Any]
 """What a replaced memory's rows are given: `replaced_by` and `replaced_at`."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionEnd:
-    """The last turn of a session, and the turns that the next one is searched with."""
-
-    turn: int
-    before: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -74,9 +78,10 @@ class Plan:
 
     version: int
     column: VectorColumn | None
+    ends: Ends
     receipts: dict[int, Receipt]
     drafts: dict[int, Draft]
-    superseded: list[dict[str, Any]]
+    superseded: list[Row]
 
 
 class Writer:
@@ -86,6 +91,7 @@ class Writer:
         """The writer of one open store."""
         self._database = database
         self._model = model
+        self._known = KnownMemories(database)
 
     async def remember_many(
         self, memories: Sequence[NewMemory], progress: Callable[[int], None] | None
@@ -106,11 +112,13 @@ class Writer:
 
     async def _remember(self, batch: Sequence[NewMemory]) -> list[Receipt]:
         batch = await self._placed(batch)
-        spans = await asyncio.to_thread(lambda: [split_passages(new.text) for new in batch])
+        spans = await _split(batch)
         committed = None
         while committed is None:
-            encoder = await self._encoder()
-            plan = await self._plan(batch, spans)
+            version = await self._database.memories.version()
+            description = await self._database.describe()
+            encoder = await self._encoder(description)
+            plan = await self._plan(batch, spans, version, description)
             if encoder and (plan.column is None or plan.column.fingerprint != encoder.fingerprint):
                 continue
             vectors = await self._embed(plan, encoder)
@@ -118,10 +126,12 @@ class Writer:
             committed = await self._database.write(commit)
         return [committed[place] for place in range(len(batch))]
 
-    async def _encoder(self) -> Encoder | None:
+    async def _encoder(self, description: Description) -> Encoder | None:
         """The store's encoder, or None where it can't be had in time: the rows are filled later."""
         try:
-            return await asyncio.wait_for(self._model.wait(), LONGEST_WAIT_FOR_MODEL)
+            return self._model.at_hand(description) or await asyncio.wait_for(
+                self._model.wait(), LONGEST_WAIT_FOR_MODEL
+            )
         except (ModelUnavailable, TimeoutError):
             return None
 
@@ -159,18 +169,23 @@ class Writer:
         vectors: Mapping[int, Vectors],
     ) -> dict[int, Receipt] | None:
         """Write what was planned; None where others' commits call for another embedding."""
-        if await self._database.memories.version() != plan.version:
-            column, plan = plan.column, await self._plan(batch, spans)
+        version = await self._database.memories.version()
+        if version != plan.version:
+            description = await self._database.describe()
+            column, plan = plan.column, await self._plan(batch, spans, version, description)
             if plan.column != column or (vectors and not plan.drafts.keys() <= vectors.keys()):
                 return None
         if plan.drafts or plan.superseded:
-            await self._write(plan, vectors)
+            version = await self._write(plan, vectors)
+            digests = [draft.digest for draft in plan.drafts.values()]
+            self._known.committed(plan.version, version, digests, plan.ends)
         return plan.receipts | {
             place: Receipt(draft.memory.id, "replaced" if draft.memory.replaces else "stored")
             for place, draft in plan.drafts.items()
         }
 
-    async def _write(self, plan: Plan, vectors: Mapping[int, Vectors]) -> None:
+    async def _write(self, plan: Plan, vectors: Mapping[int, Vectors]) -> int:
+        """Commit a plan's rows and return the version that holds them."""
         import numpy as np
 
         rows = rows_of(plan.drafts.values())
@@ -179,21 +194,27 @@ class Writer:
         table = to_table(rows, column, stacked)
         memories = self._database.memories
         if not plan.superseded:
-            await self._database.add(memories, table)
-            return
+            return await self._database.add(memories, table)
         # One commit for both sides, so that no crash leaves two current versions of one fact.
         import pyarrow as pa
 
         old = pa.Table.from_pylist(plan.superseded, schema=table.schema)
-        await self._database.merge(memories, ROW_KEY, pa.concat_tables([old, table]))
+        return await self._database.merge(memories, ROW_KEY, pa.concat_tables([old, table]))
 
-    async def _plan(self, batch: Sequence[NewMemory], spans: Sequence[Sequence[Span]]) -> Plan:
-        version = await self._database.memories.version()
-        column = (await self._database.describe()).active_column
+    async def _plan(
+        self,
+        batch: Sequence[NewMemory],
+        spans: Sequence[Sequence[Span]],
+        version: int,
+        description: Description,
+    ) -> Plan:
+        """What the batch will change; the description must be at least as new as the version."""
+        column = description.active_column
         targets = await self._targets(batch)
-        receipts, successors = _duplicates(batch, await self._stored(batch), targets)
+        known = await self._known.at(version)
+        receipts, successors = _duplicates(batch, await self._stored(batch, known), targets)
         fresh = {place: new for place, new in enumerate(batch) if place not in receipts}
-        ends = await self._session_ends(fresh.values())
+        ends = await self._session_ends(fresh.values(), known)
         drafts: dict[int, Draft] = {}
         for place, new in fresh.items():
             first = _repeated(new, drafts.values())
@@ -205,18 +226,22 @@ class Writer:
                 receipts[place] = Receipt(first.memory.id, "duplicate")
         drafts = {place: _superseded_draft(draft, successors) for place, draft in drafts.items()}
         superseded = await self._superseded(successors, column)
-        return Plan(version, column, receipts, drafts, superseded)
+        return Plan(version, column, ends, receipts, drafts, superseded)
 
-    async def _stored(self, batch: Sequence[NewMemory]) -> list[dict[str, Any]]:
+    async def _stored(self, batch: Sequence[NewMemory], known: Known | None) -> list[Row]:
         """The rows whose id is given in the batch, or whose text is and was not replaced."""
-        given = {new.id for new in batch if new.id is not None}
+        given = {name for new in batch if (name := given_id(new)) is not None}
         digests = {digest_of_new(new) for new in batch if new.id is None}
+        if known is not None:
+            digests = {digest for digest in digests if known.may_hold(digest)}
         conditions = [f"id IN {listed(given)}"] if given else []
         if digests:
             conditions.append(f"(digest IN {listed(digests)} AND replaced_by IS NULL)")
+        if not conditions:
+            return []
         return await self._rows(" OR ".join(conditions), ["id", "digest", "replaced_by"])
 
-    async def _targets(self, batch: Iterable[NewMemory]) -> dict[str, dict[str, Any]]:
+    async def _targets(self, batch: Iterable[NewMemory]) -> dict[str, Row]:
         """The stored memories that the batch replaces, by id."""
         wanted = {new.replaces for new in batch if new.replaces is not None}
         if not wanted:
@@ -224,15 +249,17 @@ class Writer:
         rows = await self._rows(f"id IN {listed(wanted)}", TARGET_COLUMNS)
         return {row["id"]: row for row in rows}
 
-    async def _rows(self, predicate: str, columns: list[str]) -> list[dict[str, Any]]:
+    async def _rows(self, predicate: str, columns: list[str]) -> list[Row]:
         query = self._database.memories.query().where(f"passage = 0 AND ({predicate})")
-        rows: list[dict[str, Any]] = await query.select(columns).to_list()
+        rows: list[Row] = await query.select(columns).to_list()
         return rows
 
-    async def _session_ends(self, fresh: Iterable[NewMemory]) -> dict[tuple[str, str], SessionEnd]:
+    async def _session_ends(self, fresh: Iterable[NewMemory], known: Known | None) -> Ends:
         keys = {(new.namespace or DEFAULT_NAMESPACE, new.session) for new in fresh if new.session}
-        found = await asyncio.gather(*(self._session_end(*key) for key in keys))
-        return {key: end for key, end in zip(keys, found, strict=True) if end is not None}
+        ends = {key: known.ends[key] for key in keys if key in known.ends} if known else {}
+        asked = [key for key in keys if key not in ends]
+        found = await asyncio.gather(*(self._session_end(*key) for key in asked))
+        return ends | dict(zip(asked, found, strict=True))
 
     async def _session_end(self, namespace: str, session: str) -> SessionEnd | None:
         from lancedb.query import ColumnOrdering
@@ -252,7 +279,7 @@ class Writer:
 
     async def _superseded(
         self, successors: Mapping[str, Mark], column: VectorColumn | None
-    ) -> list[dict[str, Any]]:
+    ) -> list[Row]:
         """All stored rows of the replaced memories, marked with what replaces them and when."""
         if not successors:
             return []
@@ -260,6 +287,14 @@ class Writer:
         query = self._database.memories.query().where(f"id IN {listed(successors)}")
         rows = await query.select(names).to_list()
         return [row | successors[row["id"]] for row in rows]
+
+
+async def _split(batch: Sequence[NewMemory]) -> list[list[Span]]:
+    """The passages of each memory; a short batch is not worth a thread."""
+    texts = [new.text for new in batch]
+    if sum(map(len, texts)) <= SHORT_BATCH:
+        return list(map(split_passages, texts))
+    return await asyncio.to_thread(lambda: list(map(split_passages, texts)))
 
 
 def _duplicates(
@@ -273,10 +308,10 @@ def _duplicates(
     receipts = {}
     successors: dict[str, Mark] = {}
     for place, new in enumerate(batch):
-        digest = digest_of_new(new)
-        if new.id is not None and new.id in by_id:
-            _check_same(new.id, by_id[new.id], digest)
-            receipts[place] = Receipt(new.id, "duplicate")
+        digest, name = digest_of_new(new), given_id(new)
+        if name is not None and name in by_id:
+            _check_same(new, name, by_id[name], digest)
+            receipts[place] = Receipt(name, "duplicate")
         elif new.id is None and digest in by_digest:
             same = by_digest[digest]
             target = targets.get(new.replaces or same)
@@ -290,22 +325,28 @@ def _duplicates(
 
 def _repeated(new: NewMemory, drafts: Iterable[Draft]) -> Draft | None:
     """The draft of the same batch that `new` says again."""
-    digest = digest_of_new(new)
+    digest, name = digest_of_new(new), given_id(new)
     for draft in drafts:
-        if new.id is not None and new.id == draft.memory.id:
-            _check_same(new.id, draft.digest, digest)
+        if name is not None and name == draft.memory.id:
+            _check_same(new, name, draft.digest, digest)
             return draft
         if new.id is None and digest == draft.digest:
             return draft
     return None
 
 
-def _check_same(memory_id: str, stored: str, given: str) -> None:
-    if stored != given:
+def _check_same(new: NewMemory, memory_id: str, stored: str, given: str) -> None:
+    if stored == given:
+        return
+    if new.key is not None:
         raise InvalidInput(
-            f"id: {memory_id!r} is taken by another memory; "
-            "leave the id out, or forget that memory first"
+            f"key: {new.key!r} was given to another memory, {memory_id}; nothing was stored; "
+            "give each memory a key of its own, or name that id in replaces to supersede it"
         )
+    raise InvalidInput(
+        f"id: {memory_id!r} is taken by another memory; "
+        "leave the id out, or forget that memory first"
+    )
 
 
 def _check_replaceable(new: NewMemory, targets: Mapping[str, Mapping[str, Any]]) -> None:
@@ -329,9 +370,7 @@ def _check_replaceable(new: NewMemory, targets: Mapping[str, Mapping[str, Any]])
         )
 
 
-def _succeed(
-    memory: Memory, targets: dict[str, dict[str, Any]], successors: dict[str, Mark]
-) -> None:
+def _succeed(memory: Memory, targets: dict[str, Row], successors: dict[str, Mark]) -> None:
     """Put a draft in the place of its target; what follows in the batch may replace the draft."""
     target = targets.get(memory.replaces or "")
     if target is not None and target["replaced_by"] is None:
@@ -345,7 +384,7 @@ def _superseded_draft(draft: Draft, successors: Mapping[str, Mark]) -> Draft:
     return draft if mark is None else replace(draft, memory=replace(draft.memory, **mark))
 
 
-def _draft(new: NewMemory, spans: Sequence[Span], ends: dict[tuple[str, str], SessionEnd]) -> Draft:
+def _draft(new: NewMemory, spans: Sequence[Span], ends: Ends) -> Draft:
     """Identify a memory and put it at the end of its session, which moves on to it."""
     namespace = new.namespace or DEFAULT_NAMESPACE
     key = (namespace, new.session or "")
@@ -357,7 +396,7 @@ def _draft(new: NewMemory, spans: Sequence[Span], ends: dict[tuple[str, str], Se
     memory = Memory(
         **values
         | {
-            "id": new.id or uuid7(),
+            "id": given_id(new) or uuid7(),
             "namespace": namespace,
             "turn": turn,
             "created": new.created or now(),

@@ -13,6 +13,7 @@ import pytest
 from lancedb.index import FTS
 
 from byheart_store import Filter, MemoryStore
+from byheart_store.schema import FORMAT
 
 MOMENT = pa.timestamp("us", tz="UTC")
 DESCRIPTION = json.dumps({"format": 1, "active": None, "columns": []})
@@ -81,7 +82,7 @@ async def test_nothing_of_it_is_lost(old_home: Path) -> None:
         kept = [memory async for memory in store.memories()]
         assert {memory.id for memory in kept} == {"m0", "m1", "m2"}
         assert (await store.get("m1")).text == "Luigi's, at eight."
-        assert (await store.stats()).format == 2
+        assert (await store.stats()).format == FORMAT
 
 
 async def test_its_turns_are_found_by_the_turn_before(old_home: Path) -> None:

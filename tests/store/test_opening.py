@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 from pathlib import Path
@@ -120,9 +121,10 @@ async def test_a_store_of_a_newer_format_is_refused(home: Path, store: MemorySto
 async def test_an_unknown_key_of_the_same_format_is_passed_over(
     home: Path, store: MemoryStore
 ) -> None:
-    await describe_anew(home, '{"format": 2, "active": null, "columns": [], "colour": "red"}')
+    described = {"format": schema.FORMAT, "active": None, "columns": [], "colour": "red"}
+    await describe_anew(home, json.dumps(described))
     async with await MemoryStore.open(home) as other:
-        assert (await other.stats()).format == 2
+        assert (await other.stats()).format == schema.FORMAT
 
 
 async def test_a_store_whose_making_was_interrupted_is_completed(home: Path) -> None:

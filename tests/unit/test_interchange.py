@@ -84,6 +84,8 @@ memories = st.builds(
     replaces=st.none() | names,
     replaced_by=st.none() | names,
     replaced_at=st.none() | moments,
+    client=st.none() | names,
+    token=st.none() | names,
 ).filter(lambda memory: memory.id not in (memory.replaces, memory.replaced_by))
 
 

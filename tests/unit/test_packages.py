@@ -26,7 +26,9 @@ def imported_by(*names: str) -> set[str]:
 
 def test_the_store_offers() -> None:
     assert byheart_store.__all__ == [
+        "AccessDenied",
         "ByHeartError",
+        "Durability",
         "Explanation",
         "FeedbackCounts",
         "Filter",
@@ -40,6 +42,8 @@ def test_the_store_offers() -> None:
         "ModelMismatch",
         "ModelUnavailable",
         "NewMemory",
+        "Origin",
+        "Purged",
         "Recall",
         "Receipt",
         "Reindexed",

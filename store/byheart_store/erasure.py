@@ -1,0 +1,174 @@
+"""Forgetting, and purging what forgotten memories have left behind.
+
+What is forgotten is gone from every answer at once. Its bytes stay in old files for a while, as in
+any store that never changes a file: a purge writes everything anew and deletes the old files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from byheart_store import schema
+from byheart_store.database import Database
+from byheart_store.filters import listed, quoted
+from byheart_store.journal import Journal
+from byheart_store.ledger import sync_folder
+from byheart_store.lock import held_elsewhere
+from byheart_store.records import Purged, now
+from byheart_store.rows import PLACE, searched_anew
+from byheart_store.schema import ROW_KEY, SEARCHED
+
+if TYPE_CHECKING:
+    from lancedb.table import AsyncTable
+
+IDS_PER_DELETE = 1_000
+SESSIONS_AT_ONCE = 50
+
+NO_TIME = timedelta(milliseconds=1)
+
+CACHES = {"cache/eval": None, "cache/retrain": "retrain.lock", "set-aside": None}
+"""Folders of a home that may hold texts of memories, and the lock of whoever is at work there."""
+
+
+class Eraser:
+    """Deletes memories, and what speaks of them."""
+
+    def __init__(self, database: Database, journal: Journal) -> None:
+        """The eraser of one open store."""
+        self._database = database
+        self._journal = journal
+
+    async def matching(self, predicate: str) -> list[str]:
+        """The ids of the memories that a predicate admits."""
+        return [row["id"] for row in await self._matching(predicate)]
+
+    async def forget(self, predicate: str) -> list[str]:
+        """Delete the memories that a predicate admits, and return their ids.
+
+        A crash in its middle leaves memories that are not forgotten yet, whole.
+        """
+        return await self._database.write(lambda: self._forget(predicate))
+
+    async def _forget(self, predicate: str) -> list[str]:
+        found = await self._matching(predicate)
+        ids = [row["id"] for row in found]
+        if not ids:
+            return []
+        await self._note_when()
+        await self._take_from_neighbours(found)
+        for some in _batches(ids, IDS_PER_DELETE):
+            await self._database.delete(self._database.memories, f"id IN {listed(some)}")
+            await self._journal.forget(some)
+        return ids
+
+    async def _matching(self, predicate: str) -> list[dict[str, Any]]:
+        query = self._database.memories.query().where(f"passage = 0 AND ({predicate})")
+        rows: list[dict[str, Any]] = await query.select(["id", "namespace", "session"]).to_list()
+        return rows
+
+    async def _note_when(self) -> None:
+        description = await self._database.describe()
+        if description.forgotten_since is None:
+            await self._database.redescribe(replace(description, forgotten_since=now()))
+
+    async def _take_from_neighbours(self, forgotten: Iterable[dict[str, Any]]) -> None:
+        """Turns are searched with those before them, which no longer say what is forgotten."""
+        rows = list(forgotten)
+        gone = {row["id"] for row in rows}
+        sessions = sorted({(row["namespace"], row["session"]) for row in rows if row["session"]})
+        for some in _batches(sessions, SESSIONS_AT_ONCE):
+            await self._search_anew(some, gone)
+
+    async def _search_anew(self, sessions: Sequence[tuple[str, str]], gone: set[str]) -> None:
+        import pyarrow as pa
+
+        among = " OR ".join(
+            f"(namespace = {quoted(namespace)} AND session = {quoted(session)})"
+            for namespace, session in sessions
+        )
+        columns = [*PLACE, "start", "end", "speaker", "text", SEARCHED]
+        found = await self._database.memories.query().where(among).select(columns).to_arrow()
+        ordered = found.sort_by([(name, "ascending") for name in PLACE]).to_pylist()
+        kept = [row for row in ordered if row["id"] not in gone]
+        changed = [
+            {"id": row["id"], "passage": row["passage"], SEARCHED: text}
+            for row, text in searched_anew(kept)
+            if text != row[SEARCHED]
+        ]
+        if changed:
+            layout = pa.schema([found.schema.field(name) for name in (*ROW_KEY, SEARCHED)])
+            update = pa.Table.from_pylist(changed, schema=layout)
+            await self._database.update(self._database.memories, ROW_KEY, update)
+
+    async def purge(self) -> Purged:
+        """Leave no byte of what was forgotten: in the log, old files, indexes and caches.
+
+        Recalls that found a forgotten memory go whole, with the labels made of them: their
+        questions may repeat what it said. Files in use by a training under way stay, and are named.
+        """
+        await self._journal.close()
+        return await self._database.write(self._purge)
+
+    async def _purge(self) -> Purged:
+        recalls, labels = await self._forget_questions()
+        tables = (self._database.memories, self._database.recalls, self._database.labels)
+        for table in tables:
+            await _write_anew(table)
+        description = await self._database.describe()
+        await self._database.redescribe(replace(description, forgotten_since=None))
+        for table in tables:
+            await self._database.tidy(table, NO_TIME, orphans=True)
+        kept = await asyncio.to_thread(_clear, self._database.home)
+        return Purged(recalls=recalls, labels=labels, kept=tuple(kept))
+
+    async def _forget_questions(self) -> tuple[int, int]:
+        kept = set(await self.matching("true"))
+        recalls = self._database.recalls
+        logged = await recalls.query().select(["recall_id", "ids"]).to_list()
+        gone = [row["recall_id"] for row in logged if not kept.issuperset(row["ids"])]
+        labels = await self._database.labels.query().select(["memory_id", "recall_id"]).to_list()
+        found = set(gone)
+        strangers = {row["memory_id"] for row in labels} - kept
+        asked = {row["recall_id"] for row in labels} & found
+        counts = [
+            await self._delete(self._database.labels, "memory_id", strangers),
+            await self._delete(self._database.labels, "recall_id", asked),
+        ]
+        return await self._delete(recalls, "recall_id", gone), sum(counts)
+
+    async def _delete(self, table: AsyncTable, column: str, values: Iterable[str]) -> int:
+        before = await table.count_rows()
+        for some in _batches(sorted(values), IDS_PER_DELETE):
+            await self._database.delete(table, f"{column} IN {listed(some)}")
+        return before - await table.count_rows()
+
+
+async def _write_anew(table: AsyncTable) -> None:
+    """Move every row into new files: deleted rows stay behind, and so does the old index."""
+    columns = (await table.schema()).names
+    if await table.count_rows():
+        await table.update(updates_sql={columns[0]: columns[0]})
+    if table.name == schema.MEMORIES:
+        await schema.create_text_index(table, anew=True)
+
+
+def _clear(home: Path) -> list[str]:
+    """Delete what may be made again; returns the folders that are in use."""
+    kept = []
+    for folder, lock in CACHES.items():
+        if lock is not None and held_elsewhere(home / lock):
+            kept.append(folder)
+        elif (home / folder).exists():
+            shutil.rmtree(home / folder)
+            sync_folder((home / folder).parent)
+    return kept
+
+
+def _batches(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (values[start : start + size] for start in range(0, len(values), size))

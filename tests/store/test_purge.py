@@ -1,0 +1,124 @@
+"""Forgetting leaves nothing to be found, and a purge leaves no byte of it under the home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from byheart_store import Filter, MemoryStore, NewMemory
+from byheart_store.lock import alone
+
+SECRET = "Quetzalcoatlus4417"
+TEXT = f"The bicycle cellar opens with {SECRET}."
+
+
+def traces(home: Path, text: str = SECRET) -> list[str]:
+    """The files that hold the text, its lower case, or its first or last ten characters."""
+    sought = [part.encode() for part in (text, text.lower(), text[:10].lower(), text[-10:].lower())]
+    files = [path for path in home.rglob("*") if path.is_file()]
+    return [
+        str(path.relative_to(home))
+        for path in files
+        if any(part in content for content in [path.read_bytes()] for part in sought)
+    ]
+
+
+@pytest.fixture
+async def told(home: Path, store: MemoryStore) -> MemoryStore:
+    """A secret in a conversation, asked for and judged, among other memories."""
+    await store.remember_many(
+        [NewMemory(text=f"Turn {number} is about tulips.", session="talk") for number in range(70)]
+    )
+    secret = await store.remember(NewMemory(text=TEXT, session="talk", speaker="Lena"))
+    await store.remember(NewMemory(text="I will write it down.", session="talk"))
+    await store.remember(NewMemory(text=f"{TEXT} {'And so on. ' * 300}", session="long"))
+    recall = await store.recall(f"What is {SECRET} for?")
+    await store.feedback(recall.recall_id, [secret.id])
+    other = await store.recall("Which turn is about tulips?", limit=3)
+    await store.feedback(other.recall_id, [other.hits[0].id])
+    for folder in ("cache/retrain", "cache/eval/store", "set-aside/1"):
+        (home / folder).mkdir(parents=True)
+        (home / folder / "labels.jsonl").write_text(TEXT)
+    await store.reindex()
+    return store
+
+
+async def secrets(store: MemoryStore) -> list[str]:
+    return [memory.id async for memory in store.memories() if SECRET in memory.text]
+
+
+async def test_what_is_forgotten_is_not_found_through_its_neighbours(told: MemoryStore) -> None:
+    await told.forget(await secrets(told))
+    found = await told.recall(SECRET, mode="text")
+    assert found.no_match
+    assert all(hit.explanation.text_score is None for hit in found.hits)
+
+
+async def test_the_turn_before_is_still_searched_with_its_followers(told: MemoryStore) -> None:
+    await told.forget(await secrets(told))
+    found = await told.recall("Turn 69", mode="text", limit=2)
+    assert "I will write it down." in [hit.text for hit in found.hits]
+
+
+async def test_a_purge_leaves_no_byte(told: MemoryStore, home: Path) -> None:
+    assert traces(home)
+    forgotten = await told.forget(await secrets(told), purge=True)
+    assert forgotten.count == 2
+    assert traces(home) == []
+
+
+async def test_a_purge_keeps_all_else(told: MemoryStore, home: Path) -> None:
+    await told.forget(await secrets(told), purge=True)
+    stats = await told.stats()
+    assert (stats.memories, stats.without_vector) == (71, 0)
+    assert [recall.query for recall in await told.logged_recalls()] == [
+        "Which turn is about tulips?"
+    ]
+    assert len(await told.labels()) == 1
+    found = await told.recall("Turn 33 about tulips")
+    assert found.hits[0].text == "Turn 33 is about tulips."
+
+
+async def test_a_purge_counts_what_went(told: MemoryStore) -> None:
+    await told.forget(await secrets(told))
+    purged = await told.purge()
+    assert (purged.recalls, purged.labels, purged.kept) == (1, 0, ())
+
+
+async def test_a_training_under_way_keeps_its_files(told: MemoryStore, home: Path) -> None:
+    await told.forget(await secrets(told))
+    with alone(home / "retrain.lock", "busy"):
+        assert (await told.purge()).kept == ("cache/retrain",)
+    assert (home / "cache" / "retrain").is_dir()
+
+
+async def test_servers_that_have_the_store_open_go_on(told: MemoryStore, home: Path) -> None:
+    async with await MemoryStore.open(home) as other:
+        await other.recall("tulips")
+        await told.forget(await secrets(told), purge=True)
+        assert (await other.recall("Turn 33")).hits[0].text == "Turn 33 is about tulips."
+
+
+@pytest.mark.parametrize(("days", "is_left"), [(0, False), (30, True), (None, True)])
+async def test_what_was_forgotten_is_purged_when_it_is_due(
+    told: MemoryStore, home: Path, days: float | None, is_left: bool
+) -> None:
+    await told.forget(where=Filter(session="talk"))
+    await told.forget(where=Filter(session="long"))
+    async with await MemoryStore.open(home, purge_after_days=days) as store:
+        store.load_model()
+        await store._chores  # type: ignore[misc]
+        assert (await store._database.describe()).forgotten_since is not None or not is_left
+    assert bool(traces(home / "db")) is is_left
+
+
+async def test_a_forgetting_is_dated_by_its_first(told: MemoryStore) -> None:
+    first, second = await secrets(told)
+    await told.forget([first])
+    since = (await told._database.describe()).forgotten_since
+    await told.forget([second])
+    assert since is not None
+    assert (await told._database.describe()).forgotten_since == since
+    await told.purge()
+    assert (await told._database.describe()).forgotten_since is None
