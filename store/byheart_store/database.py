@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -31,6 +33,12 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _PLACE_IN_ENGINE = re.compile(r", \S+\.rs:\d+:\d+$")
+_SYSTEM_ERROR = re.compile(r"\(os error (\d{1,9})\)")
+_NO_ROOM = (
+    {39, 112}  # ERROR_HANDLE_DISK_FULL, ERROR_DISK_FULL
+    if os.name == "nt"
+    else {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+)
 
 COMMITS_BETWEEN_COMPACTIONS = 64
 """Each commit adds a fragment, and each fragment slows every query down."""
@@ -69,6 +77,7 @@ class Database:
         self._when_quiet: asyncio.TimerHandle | None = None
         self._compactions: set[asyncio.Task[None]] = set()
         self._tried: str | None = None
+        self._description: tuple[int, Description] | None = None
         self.memories: AsyncTable
         self.recalls: AsyncTable
         self.labels: AsyncTable
@@ -165,10 +174,19 @@ class Database:
         Raises:
             InvalidInput: a model is tried out that the store holds no vectors of.
         """
-        description = schema.description_of(await self.memories.schema())
+        description = await self._described()
         if self._tried is None:
             return description
         return replace(description, active=description.of_model(self._tried).column)
+
+    async def _described(self) -> Description:
+        """Read once a version: every remember and every recall asks for it."""
+        version = await self.memories.version()
+        if self._description is None or self._description[0] != version:
+            # It may come from a later commit already, and is read again with the next version.
+            description = schema.description_of(await self.memories.schema())
+            self._description = version, description
+        return self._description[1]
 
     async def redescribe(self, description: Description) -> None:
         """Write the description in one commit. To be called inside `write`."""
@@ -322,7 +340,18 @@ def storage_errors(location: str) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         reason = _PLACE_IN_ENGINE.sub("", reason)[:300]
+        if _is_full(error):
+            raise StoreUnavailable(
+                f"the disk is full ({reason}); what was acknowledged is safe; "
+                f"make room where {location} lies and try again"
+            ) from error
         raise StoreUnavailable(
             f"the store at {location} can't be used: {reason}; "
             "check the folder's permissions and the free space, or choose another --home"
         ) from error
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether no room was left; the engine tells the system's error by its number alone."""
+    numbers = {getattr(error, "errno", None), *map(int, _SYSTEM_ERROR.findall(str(error)))}
+    return not numbers.isdisjoint(_NO_ROOM)

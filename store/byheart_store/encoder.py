@@ -98,6 +98,8 @@ class Encoder:
 
         `progress` is called on the calling thread with the number of texts just done.
         """
+        if len(texts) == 1 and progress is None:
+            return self._passage(texts[0])[np.newaxis]  # threads would cost more than they save
         rows = np.empty((len(texts), self.dimension), dtype=np.float32)
         # Threads that work on texts of one length finish together.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))

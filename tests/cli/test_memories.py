@@ -108,6 +108,28 @@ def test_forgetting_an_unknown_id_fails(byheart: Call) -> None:
     assert outcome.err == "byheart: no memory has the id nobody; take ids from a recall\n"
 
 
+def test_a_purge_says_what_went(byheart: Call) -> None:
+    name = remember(byheart, "The lift code is blue.")
+    byheart("recall", "lift code")
+    assert byheart("forget", name, "--purge").out.splitlines() == [
+        "forgot 1 memory",
+        "purged: no trace is left in this home; 1 logged recall and 0 labels went with it",
+        "copies elsewhere, such as backups and exports, are yours to delete",
+    ]
+    assert byheart("stats", "--json").json["recalls"] == 0
+
+
+def test_what_was_forgotten_before_can_be_purged(byheart: Call, home: Path) -> None:
+    byheart("forget", remember(byheart, "The lift code is Quetzalcoatlus."))
+    assert byheart("forget", "--purge", "--json").json["purged"]["kept"] == []
+    files = [path.read_bytes() for path in home.rglob("*") if path.is_file()]
+    assert not any(b"quetzal" in content.lower() for content in files)
+
+
+def test_a_purge_can_not_be_tried(byheart: Call) -> None:
+    assert byheart("forget", "--purge", "--dry-run").code == 2
+
+
 def test_stats_are_aligned(byheart: Call) -> None:
     remember(byheart, "One.", "--namespace", "work")
     lines = byheart("stats").out.splitlines()

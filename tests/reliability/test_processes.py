@@ -19,6 +19,9 @@ pytestmark = [pytest.mark.reliability, pytest.mark.timeout(600)]
 PROCESSES = 4
 NOTES = 50
 KILLS = 20
+RECALLS = 200
+LONGEST_RECALL = 5.0
+"""Seconds; three writers and a reader share what cores there are."""
 
 # Prints each memory once the store has acknowledged it: number, id, status.
 WRITER = """
@@ -105,3 +108,29 @@ async def test_killed_writers_lose_nothing_that_was_acknowledged(tmp_path: Path)
     assert len(memories) <= len({name for _, name, _ in receipts}) + KILLS
     assert receipts[-1][1] in [hit.id for hit in found.hits]
     assert stats.without_vector == 0
+
+
+async def test_recalls_go_on_while_others_write(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    seconds: list[float] = []
+    async with await MemoryStore.open(home) as store:
+        await store.model_ready()
+        writers = [writer(home, f"busy {name}", 100_000) for name in range(3)]
+        for process in writers:
+            assert process.stdout
+            process.stdout.readline()
+        for number in range(RECALLS):
+            began = time.perf_counter()
+            await store.recall(f"note {number}")
+            seconds.append(time.perf_counter() - began)
+        written = (await store.stats()).memories
+        for process in writers:
+            process.kill()
+            process.communicate()
+    p50, worst = sorted(seconds)[RECALLS // 2], max(seconds)
+    print(
+        f"\n{RECALLS} recalls beside 3 writers, which stored {written} memories: "
+        f"p50 {p50 * 1000:.0f} ms, worst {worst * 1000:.0f} ms"
+    )
+    assert written > len(writers)
+    assert worst < LONGEST_RECALL

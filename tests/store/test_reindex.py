@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from byheart_store import Hit, MemoryStore, ModelMismatch, ModelUnavailable, NewMemory, encoder
+from byheart_store import (
+    Hit,
+    MemoryStore,
+    ModelMismatch,
+    ModelUnavailable,
+    NewMemory,
+    StoreBusy,
+    StoreUnavailable,
+    encoder,
+)
+from byheart_store.lock import alone
 
 PLACES = ("harbour", "library", "bakery", "museum", "stadium", "garden", "station", "market")
 
@@ -180,3 +190,66 @@ async def test_a_model_that_went_away_leaves_words_to_search_by(
         assert (await store.stats()).without_vector == 1
         assert (await store.reindex("all-MiniLM-L6-v2")).rows == 4
         assert not (await store.recall("kayak")).degraded
+
+
+async def interrupted(store: MemoryStore, model: str) -> None:
+    """Leave the store as a process leaves it that dies between embedding and switching."""
+    await store.prepare(model)
+    column = (await store._database.describe()).of_model(model).column
+    await store._database.write(lambda: store._reindexer._mark(column))
+    await store.remember(NewMemory(text="Ana went to the bakery once more."))
+
+
+async def chores(home: Path) -> MemoryStore:
+    """The store as the next server opens it, its chores done."""
+    store = await MemoryStore.open(home)
+    store.load_model()
+    await store._chores  # type: ignore[misc]
+    return store
+
+
+async def test_a_switch_that_was_interrupted_is_finished_by_the_next_server(
+    home: Path, store: MemoryStore, other_model: str
+) -> None:
+    await fill(store)
+    await interrupted(store, other_model)
+    async with await chores(home) as next_server:
+        stats = await next_server.stats()
+    assert (stats.model, stats.without_vector) == (other_model, 0)
+    assert (await store._database.describe()).pending is None
+    assert await best(store)
+
+
+async def test_a_switch_whose_model_is_gone_is_given_up(
+    home: Path, store: MemoryStore, other_model: str
+) -> None:
+    await fill(store)
+    embedded = (await store.stats()).model
+    await interrupted(store, other_model)
+    shutil.rmtree(other_model)
+    async with await chores(home) as next_server:
+        stats = await next_server.stats()
+    assert (stats.model, stats.without_vector) == (embedded, 0)
+    assert (await store._database.describe()).pending is None
+
+
+async def test_a_switch_that_fails_leaves_nothing_pending(
+    store: MemoryStore, other_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(store)
+
+    async def fails(*_: object) -> int:
+        raise StoreUnavailable("the disk is full")
+
+    monkeypatch.setattr(store._reindexer, "fill", fails)
+    with pytest.raises(StoreUnavailable, match="the disk is full"):
+        await store.reindex(other_model)
+    description = await store._database.describe()
+    assert (description.pending, description.active_column.model) == (None, "all-MiniLM-L6-v2")  # type: ignore[union-attr]
+
+
+async def test_one_switch_at_a_time(home: Path, store: MemoryStore, other_model: str) -> None:
+    await fill(store, 3)
+    with alone(home / "reindex.lock", ""), pytest.raises(StoreBusy, match="another process is"):
+        await store.reindex(other_model)
+    assert (await store.reindex(other_model)).rows == 3

@@ -8,6 +8,7 @@ from byheart_store import (
     Memory,
     MemoryStore,
     NewMemory,
+    Receipt,
     UnknownMemory,
     parse_time,
 )
@@ -288,3 +289,59 @@ async def test_a_forgotten_memory_may_be_told_again(store: MemoryStore) -> None:
     await store.forget([first])
     receipt = await store.remember(NewMemory(text="Ana likes tea"))
     assert (receipt.status, receipt.id != first) == ("stored", True)
+
+
+async def test_a_key_is_stored_once(store: MemoryStore) -> None:
+    told = NewMemory(text="Ana likes tea", session="one", key="k1")
+    first = await store.remember(told)
+    again = await store.remember(told)
+    assert (first.status, again) == ("stored", Receipt(first.id, "duplicate"))
+    assert (await store.stats()).memories == 1
+
+
+async def test_a_key_in_one_batch_is_stored_once(store: MemoryStore) -> None:
+    receipts = await store.remember_many([NewMemory(text="Ana likes tea", key="k1")] * 2)
+    assert [receipt.status for receipt in receipts] == ["stored", "duplicate"]
+
+
+async def test_a_key_of_another_text_is_refused(store: MemoryStore) -> None:
+    first = await store.remember(NewMemory(text="Ana likes tea", key="k1"))
+    with pytest.raises(InvalidInput, match=f"key: 'k1' was given to another memory, {first.id}"):
+        await store.remember(NewMemory(text="Ana likes coffee", key="k1"))
+    assert (await store.stats()).memories == 1
+
+
+async def test_a_text_is_stored_once_whatever_its_keys(store: MemoryStore) -> None:
+    receipts = [
+        await store.remember(NewMemory(text="Ana likes tea", key=key)) for key in (None, "k1", "k2")
+    ]
+    assert [receipt.status for receipt in receipts] == ["stored", "duplicate", "duplicate"]
+    assert len({receipt.id for receipt in receipts}) == 1
+
+
+async def test_a_replacement_that_is_sent_again_replaces_once(store: MemoryStore) -> None:
+    old = await store.remember(NewMemory(text="Ana likes tea"))
+    told = NewMemory(text="Ana likes coffee", replaces=old.id, key="k1")
+    new, again = await store.remember(told), await store.remember(told)
+    assert (new.status, again) == ("replaced", Receipt(new.id, "duplicate"))
+
+
+async def test_another_process_that_writes_between_is_seen(home: Path, store: MemoryStore) -> None:
+    async with await MemoryStore.open(home) as other:
+        for number in range(6):
+            writer, reader = (store, other) if number % 2 else (other, store)
+            told = NewMemory(text=f"note {number}", session="log")
+            first = await writer.remember(told)
+            assert await reader.remember(told) == Receipt(first.id, "duplicate")
+            await writer.remember(NewMemory(text=f"more of {number}", session="log"))
+    turns = [memory.turn async for memory in store.memories()]
+    assert turns == list(range(12))
+
+
+async def test_what_was_forgotten_between_may_be_told_again(home: Path, store: MemoryStore) -> None:
+    for number in range(3):
+        await store.remember(NewMemory(text=f"note {number}", session="log"))
+    async with await MemoryStore.open(home) as other:
+        await other.forget([(await other.recall("note 2")).hits[0].id])
+    told = await store.remember(NewMemory(text="note 2", session="log"))
+    assert (told.status, (await store.get(told.id)).turn) == ("stored", 2)

@@ -10,13 +10,19 @@ from byheart_server.commands.opened import opened
 from byheart_server.commands.options import filter_options, json_option, settings_options
 from byheart_server.commands.printing import counted, print_json
 from byheart_server.settings import Settings
-from byheart_store import Filter, Forgotten
+from byheart_store import Filter, Forgotten, Purged
 
 
 @click.command("forget")
 @click.argument("ids", nargs=-1)
 @filter_options("namespaces", "session", "speaker", "tags", "after", "before")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option(
+    "--purge",
+    is_flag=True,
+    help="Erase every trace too, of what was forgotten before as well: logged recalls, old files, "
+    "indexes, caches.",
+)
 @click.option("--yes", is_flag=True, help="Don't ask at the terminal.")
 @settings_options(model=False)
 @json_option
@@ -28,25 +34,35 @@ def forget_command(
     as_json: bool,
     ids: tuple[str, ...],
     dry_run: bool,
+    purge: bool,
     yes: bool,
 ) -> None:
     """Remove memories for good.
 
-    Give their IDS, or conditions that they all meet.
+    Give their IDS, or conditions that they all meet; with --purge alone, what was forgotten before
+    loses its last traces.
     """
+    if purge and dry_run:
+        raise click.UsageError("--purge can't be tried; leave --dry-run or --purge out")
     condition = where if where.narrows else None
+    forgotten = Forgotten(ids=(), missing=(), dry_run=dry_run)
+    purged = None
 
     with opened(settings) as (store, runner):
-        forgotten = runner.run(store.forget(ids, where=condition, dry_run=True))
-        if forgotten.ids and not dry_run:
-            if sys.stdin.isatty() and not yes:
-                _ask(forgotten)
-            forgotten = runner.run(store.forget(ids, where=condition))
+        if ids or condition or not purge:
+            forgotten = runner.run(store.forget(ids, where=condition, dry_run=True))
+            if forgotten.ids and not dry_run:
+                if sys.stdin.isatty() and not yes:
+                    _ask(forgotten)
+                forgotten = runner.run(store.forget(ids, where=condition))
+        if purge:
+            purged = runner.run(store.purge())
     if as_json:
-        print_json(_as_dict(forgotten, dry_run))
+        print_json(_as_dict(forgotten, dry_run, purged))
     else:
         _print(forgotten, dry_run)
-    context.exit(1 if forgotten.missing else 0)
+        _print_purged(purged)
+    context.exit(1 if forgotten.missing or (purged and purged.kept) else 0)
 
 
 def _ask(planned: Forgotten) -> None:
@@ -55,13 +71,36 @@ def _ask(planned: Forgotten) -> None:
         raise click.ClickException("nothing was forgotten")
 
 
-def _as_dict(forgotten: Forgotten, dry_run: bool) -> dict[str, object]:
-    return {
+def _as_dict(forgotten: Forgotten, dry_run: bool, purged: Purged | None) -> dict[str, object]:
+    values: dict[str, object] = {
         "ids": list(forgotten.ids),
         "missing": list(forgotten.missing),
         "count": forgotten.count,
         "dry_run": dry_run,
     }
+    if purged is not None:
+        values["purged"] = {
+            "recalls": purged.recalls,
+            "labels": purged.labels,
+            "kept": list(purged.kept),
+        }
+    return values
+
+
+def _print_purged(purged: Purged | None) -> None:
+    if purged is None:
+        return
+    recalls = counted(purged.recalls, "logged recall", "logged recalls")
+    labels = counted(purged.labels, "label", "labels")
+    click.echo(f"purged: no trace is left in this home; {recalls} and {labels} went with it")
+    click.echo("copies elsewhere, such as backups and exports, are yours to delete")
+    if purged.kept:
+        kept = ", ".join(purged.kept)
+        click.echo(
+            f"byheart: {kept} is in use by a retraining and may hold traces; "
+            "when it has ended, run: byheart forget --purge",
+            err=True,
+        )
 
 
 def _print(forgotten: Forgotten, dry_run: bool) -> None:

@@ -16,12 +16,14 @@ from byheart_server.commands.printing import print_json
 from byheart_server.commands.progress import progress
 from byheart_server.settings import Settings
 from byheart_store import ByHeartError, InvalidInput, MemoryStore
+from byheart_store.lock import alone
 
 if TYPE_CHECKING:
     from byheart_retrain.benchmarks import Query
     from byheart_retrain.retraining import Outcome, RetrainSettings
 
 _DONE, _REFUSED = 0, 2
+_BUSY = "another retraining is under way in this home; try again when it has ended"
 _NO_LABELS = (
     "labels: nothing was found useful yet. Labels come about as agents give feedback on what they "
     "recalled, as you judge recalls yourself (byheart label), or from a file (--labels FILE)"
@@ -112,7 +114,9 @@ def retrain_command(
                 await store.reindex(str(folder), show)
         return found
 
-    outcome = with_store(settings, work)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with alone(settings.home / "retrain.lock", _BUSY):
+        outcome = with_store(settings, work)
     if as_json:
         print_json(_figures(outcome, promoted=outcome.passed and promote))
     else:
