@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,10 +25,14 @@ from byheart_store.rows import PLACE, searched_anew
 from byheart_store.schema import ROW_KEY, SEARCHED
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from lancedb.table import AsyncTable
 
 IDS_PER_DELETE = 1_000
 SESSIONS_AT_ONCE = 50
+
+HIT_LISTS = ("ids", "namespaces", "relevances", "scores")
+LIKELY = 0.5
 
 NO_TIME = timedelta(milliseconds=1)
 
@@ -86,8 +90,6 @@ class Eraser:
             await self._search_anew(some, gone)
 
     async def _search_anew(self, sessions: Sequence[tuple[str, str]], gone: set[str]) -> None:
-        import pyarrow as pa
-
         among = " OR ".join(
             f"(namespace = {quoted(namespace)} AND session = {quoted(session)})"
             for namespace, session in sessions
@@ -102,15 +104,16 @@ class Eraser:
             if text != row[SEARCHED]
         ]
         if changed:
-            layout = pa.schema([found.schema.field(name) for name in (*ROW_KEY, SEARCHED)])
-            update = pa.Table.from_pylist(changed, schema=layout)
+            fields = [found.schema.field(name) for name in (*ROW_KEY, SEARCHED)]
+            update = _table(changed, fields)
             await self._database.update(self._database.memories, ROW_KEY, update)
 
     async def purge(self) -> Purged:
         """Leave no byte of what was forgotten: in the log, old files, indexes and caches.
 
-        Recalls that found a forgotten memory go whole, with the labels made of them: their
-        questions may repeat what it said. Files in use by a training under way stay, and are named.
+        Recalls that found a forgotten memory first, or likely to answer, go whole with the labels
+        made of them: their questions may repeat what it said. Files in use by a training under way
+        stay, and are named.
         """
         await self._journal.close()
         return await self._database.write(self._purge)
@@ -128,25 +131,53 @@ class Eraser:
         return Purged(recalls=recalls, labels=labels, kept=tuple(kept))
 
     async def _forget_questions(self) -> tuple[int, int]:
+        """Delete the recalls that were about what is gone, with their labels; else strike it."""
         kept = set(await self.matching("true"))
-        recalls = self._database.recalls
-        logged = await recalls.query().select(["recall_id", "ids"]).to_list()
-        gone = [row["recall_id"] for row in logged if not kept.issuperset(row["ids"])]
-        labels = await self._database.labels.query().select(["memory_id", "recall_id"]).to_list()
-        found = set(gone)
-        strangers = {row["memory_id"] for row in labels} - kept
-        asked = {row["recall_id"] for row in labels} & found
+        recalls, labels = self._database.recalls, self._database.labels
+        logged = await recalls.query().select(["recall_id", *HIT_LISTS]).to_list()
+        touched = [row for row in logged if not kept.issuperset(row["ids"])]
+        about = {row["recall_id"] for row in touched if _was_about(row, kept)}
+        struck = [_struck(row, kept) for row in touched if row["recall_id"] not in about]
+        if struck:
+            layout = schema.recalls_schema()
+            fields = [layout.field(name) for name in ("recall_id", *HIT_LISTS)]
+            await self._database.update(recalls, ["recall_id"], _table(struck, fields))
+        judged = await labels.query().select(["memory_id", "recall_id"]).to_list()
+        strangers = {row["memory_id"] for row in judged} - kept
         counts = [
-            await self._delete(self._database.labels, "memory_id", strangers),
-            await self._delete(self._database.labels, "recall_id", asked),
+            await self._delete(labels, "memory_id", strangers),
+            await self._delete(labels, "recall_id", {row["recall_id"] for row in judged} & about),
         ]
-        return await self._delete(recalls, "recall_id", gone), sum(counts)
+        return await self._delete(recalls, "recall_id", about), sum(counts)
 
     async def _delete(self, table: AsyncTable, column: str, values: Iterable[str]) -> int:
         before = await table.count_rows()
         for some in _batches(sorted(values), IDS_PER_DELETE):
             await self._database.delete(table, f"{column} IN {listed(some)}")
         return before - await table.count_rows()
+
+
+def _was_about(row: Mapping[str, Any], kept: Container[str]) -> bool:
+    """Whether a logged recall found a memory that is gone first, or thought it likely to answer."""
+    found = zip(row["ids"], row["relevances"], strict=True)
+    return any(
+        name not in kept and (rank == 0 or relevance >= LIKELY)
+        for rank, (name, relevance) in enumerate(found)
+    )
+
+
+def _struck(row: Mapping[str, Any], kept: Container[str]) -> dict[str, Any]:
+    """A logged recall without the hits that are gone."""
+    places = [place for place, name in enumerate(row["ids"]) if name in kept]
+    return {name: [row[name][place] for place in places] for name in HIT_LISTS} | {
+        "recall_id": row["recall_id"]
+    }
+
+
+def _table(rows: list[dict[str, Any]], fields: list[pa.Field]) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(rows, schema=pa.schema(fields))
 
 
 async def _write_anew(table: AsyncTable) -> None:

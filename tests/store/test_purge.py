@@ -86,6 +86,18 @@ async def test_a_purge_counts_what_went(told: MemoryStore) -> None:
     assert (purged.recalls, purged.labels, purged.kept) == (1, 0, ())
 
 
+async def test_a_recall_that_found_it_by_the_way_stays_without_it(store: MemoryStore) -> None:
+    await store.remember(NewMemory(text="Ben grows tulips in the garden behind the house."))
+    other = await store.remember(NewMemory(text="Lena owns a red bicycle."))
+    recall = await store.recall("What does Ben grow in the garden?")
+    assert len(recall.hits) == 2
+    await store.feedback(recall.recall_id, [recall.hits[0].id], [other.id])
+    await store.forget([other.id], purge=True)
+    (logged,) = await store.logged_recalls()
+    assert (logged.ids, len(logged.scores)) == ((recall.hits[0].id,), 1)
+    assert [label.memory_id for label in await store.labels()] == [recall.hits[0].id]
+
+
 async def test_a_training_under_way_keeps_its_files(told: MemoryStore, home: Path) -> None:
     await told.forget(await secrets(told))
     with alone(home / "retrain.lock", "busy"):
