@@ -8,11 +8,9 @@ locomo         the JSON file that LoCoMo publishes (Maharana et al., ACL 2024)
 
 from __future__ import annotations
 
-import gzip
 import json
 import random
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,11 +18,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from byheart_store import InvalidInput, NewMemory, parse_time
-from byheart_store.interchange import json_objects, read_beir
+from byheart_store.interchange import content, file_in, json_objects, read_beir
 from byheart_store.records import DEFAULT_NAMESPACE
 
 Format = Literal["beir", "longmemeval", "locomo"]
 FORMATS: tuple[Format, ...] = ("beir", "longmemeval", "locomo")
+
+LARGEST_JSON = 3 * 2**30
+"""Bytes of a file that is held in memory whole: of those published, LongMemEval-M has 2.7 GB."""
+LARGEST_TABLE = 512 * 2**20
+"""Bytes of qrels or labels: millions of judgements."""
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -38,7 +41,7 @@ _LOCOMO_TYPES = {
     4: "single-hop",
     5: "adversarial",
 }
-_LOCOMO_SESSION = re.compile(r"session_(\d+)")
+_LOCOMO_SESSION = re.compile(r"session_(\d{1,9})")
 _LOCOMO_TURN = re.compile(r"D:?(\d+):0*(\d+)")
 
 
@@ -159,16 +162,18 @@ def _load_beir(folder: Path, queries: Path | None) -> Benchmark:
 
 
 def _first(folder: Path, *names: str) -> Path:
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise InvalidInput(f"{folder}: holds none of {', '.join(names)}; give a BEIR folder")
+    path = file_in(folder, *names)
+    if path is None:
+        raise InvalidInput(f"{folder}: holds none of {', '.join(names)}; give a BEIR folder")
+    return path
 
 
 def _other_splits(judgements: Path) -> list[Path]:
     if judgements.parent.name != "qrels":
         return []
-    return [path for path in sorted(judgements.parent.glob("*.tsv*")) if path != judgements]
+    folder = judgements.parent
+    splits = [file_in(folder, path.name) for path in sorted(folder.glob("*.tsv*"))]
+    return [path for path in splits if path is not None and path != judgements]
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, Row]]:
@@ -208,21 +213,22 @@ def _qrels(path: Path) -> dict[str, set[str]]:
     return gold
 
 
-def _content(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-        return (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidInput(f"{path}: can't be read ({reason}); give a file of UTF-8 text") from None
+def _content(path: Path, most: int = LARGEST_TABLE) -> str:
+    if not path.exists():
+        raise InvalidInput(
+            f"{path}: can't be read (No such file or directory); give a file of UTF-8 text"
+        )
+    return content(path, most)
 
 
 def _load_json(path: Path, read: Callable[[list[Row]], Benchmark]) -> Benchmark:
     try:
-        content = json.loads(_content(path))
+        value = json.loads(_content(path, LARGEST_JSON))
+    except InvalidInput:
+        raise
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path}: is not JSON ({error}); give the published file") from None
-    rows = content if isinstance(content, list) else [content]
+    rows = value if isinstance(value, list) else [value]
     try:
         return read([_checked(row, dict, f"entry {n}") for n, row in enumerate(rows, start=1)])
     except InvalidInput as error:
@@ -233,7 +239,7 @@ def _chosen(benchmark: Benchmark, queries: Path) -> Benchmark:
     names = {_name(row, "_id", f"{queries}: query {n}") for n, row in _numbered(queries)}
     unknown = names - {query.id for query in benchmark.queries}
     if unknown:
-        raise InvalidInput(f"{queries}: {min(unknown)} is no question of the dataset")
+        raise InvalidInput(f"{queries}: {min(unknown)[:60]} is no question of the dataset")
     return replace(benchmark, queries=[query for query in benchmark.queries if query.id in names])
 
 
@@ -249,11 +255,14 @@ def _field(row: Row, name: str, kind: type[T], place: str) -> T:
 
 
 def _name(row: Row, name: str, place: str) -> str:
-    value = row.get(name)
+    return _named(row.get(name), f"{place}: {name}")
+
+
+def _named(value: object, place: str) -> str:
     # Files made by hand number their questions.
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return _checked(value, str, f"{place}: {name}")
+    return _checked(value, str, place)
 
 
 def _question(row: Row, name: str, place: str) -> str:
@@ -279,7 +288,7 @@ def _longmemeval_query(instance: Row, name: str, turns: list[tuple[NewMemory, bo
     place = f"question {name}"
     answers = frozenset(str(memory.id) for memory, holds_answer in turns if holds_answer)
     found = _field(instance, "answer_session_ids", list, place)
-    sessions = frozenset(f"{name}:{session}" for session in found)
+    sessions = frozenset(f"{name}:{_named(session, place)}" for session in found)
     unanswerable = name.endswith("_abs")
     return Query(
         name,
@@ -299,8 +308,9 @@ def _longmemeval_turns(instance: Row, name: str) -> Iterator[tuple[NewMemory, bo
     sessions = _field(instance, "haystack_sessions", list, place)
     if not len(ids) == len(dates) == len(sessions):
         raise InvalidInput(f"{place}: has {len(ids)} session ids for {len(sessions)} sessions")
-    for order, (session, date, turns) in enumerate(zip(ids, dates, sessions, strict=True)):
-        moment = _moment(date, "%Y/%m/%d (%a) %H:%M")
+    for order, (given, date, turns) in enumerate(zip(ids, dates, sessions, strict=True)):
+        session = _named(given, f"{place}: session")
+        moment = _moment(date, "%Y/%m/%d (%a) %H:%M", place)
         where = f"{place}: session {session}"
         for number, turn in enumerate(_checked(turns, list, where)):
             text = _field(_checked(turn, dict, where), "content", str, where)
@@ -338,8 +348,10 @@ def _locomo_turns(sample: Row, name: str) -> Iterator[NewMemory]:
         int(match[1]) for key in conversation if (match := _LOCOMO_SESSION.fullmatch(key))
     )
     for number in numbers:
-        moment = _moment(conversation.get(f"session_{number}_date_time"), "%I:%M %p on %d %B, %Y")
         where = f"{name}: session_{number}"
+        moment = _moment(
+            conversation.get(f"session_{number}_date_time"), "%I:%M %p on %d %B, %Y", where
+        )
         for order, turn in enumerate(_checked(conversation[f"session_{number}"], list, where)):
             text = _locomo_text(_checked(turn, dict, where), where)
             if text:
@@ -355,7 +367,7 @@ def _locomo_turns(sample: Row, name: str) -> Iterator[NewMemory]:
 
 
 def _locomo_text(turn: Row, where: str) -> str:
-    caption = turn.get("blip_caption")
+    caption = _checked(turn.get("blip_caption") or "", str, f"{where}: blip_caption")
     shared = f" [shares an image: {caption}]" if caption else ""
     return (_field(turn, "text", str, where) + shared).strip()
 
@@ -377,18 +389,20 @@ def _locomo_queries(sample: Row, name: str, known: set[str]) -> Iterator[Query]:
 def _locomo_gold(row: Row, name: str, place: str) -> frozenset[str]:
     """The published evidence spells a few turns as D:3:4 or D3:04, and joins some by ";"."""
     evidence = _checked(row.get("evidence") or [], list, f"{place}: evidence")
-    turns = _LOCOMO_TURN.findall(" ".join(map(str, evidence)))
+    named = (item for item in evidence if isinstance(item, str))
+    turns = _LOCOMO_TURN.findall(" ".join(named))
     return frozenset(f"{name}:D{session}:{turn}" for session, turn in turns)
 
 
-def _moment(text: str | None, pattern: str) -> datetime | None:
+def _moment(value: object, pattern: str, place: str) -> datetime | None:
     """A date as it is published, or as ISO 8601 writes it."""
-    if not text:
+    if not value:
         return None
+    text = _checked(value, str, f"{place}: date")
     try:
-        return datetime.strptime(str(text).strip(), pattern).replace(tzinfo=UTC)
+        return datetime.strptime(text.strip(), pattern).replace(tzinfo=UTC)
     except ValueError:
-        return parse_time(str(text), "date")
+        return parse_time(text, "date")
 
 
 _READERS: Mapping[str, Callable[[list[Row]], Benchmark]] = {

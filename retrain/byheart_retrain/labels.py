@@ -181,7 +181,7 @@ def _from_qrels(path: Path, queries: Path) -> list[Query]:
     unknown = gold.keys() - {query.id for query in asked}
     if unknown:
         raise InvalidInput(
-            f"{path}: judges {min(unknown)!r}, which {queries} does not ask; "
+            f"{path}: judges {min(unknown)[:60]!r}, which {queries} does not ask; "
             "give the queries that were judged"
         )
     return asked
@@ -219,7 +219,7 @@ def _of_row(row: Row, place: str) -> Query:
     positives, negatives = _ids(row, "positives"), _ids(row, "negatives")
     both = positives & negatives
     if both:
-        raise InvalidInput(f"{min(both)!r} is both positive and negative; choose one")
+        raise InvalidInput(f"{min(both)[:60]!r} is both positive and negative; choose one")
     if not positives | negatives:
         raise InvalidInput("positives: name the ids of the memories that answer the question")
     text = _name(row, "query")

@@ -116,6 +116,7 @@ class Eraser:
         stay, and are named.
         """
         await self._journal.close()
+        self._journal.give_up()  # logged later, it would tell of what is gone
         return await self._database.write(self._purge)
 
     async def _purge(self) -> Purged:

@@ -13,12 +13,15 @@ from byheart_store.database import Database
 from byheart_store.errors import ByHeartError, InvalidInput, UnknownRecall
 from byheart_store.filters import listed, quoted
 from byheart_store.reach import Reach
-from byheart_store.records import FeedbackCounts, Label, LoggedRecall, now
+from byheart_store.records import FeedbackCounts, Label, LoggedRecall, checked_name, now
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 logger = logging.getLogger(__name__)
+
+MOST_PENDING = 1_000
+"""Recalls that wait for the disk or the lock to let them be logged."""
 
 
 class Journal:
@@ -33,13 +36,21 @@ class Journal:
     def record(self, recall: LoggedRecall) -> None:
         """Log a recall soon: the caller's answer does not wait for the commit."""
         self._pending.append(recall)
-        if self._flushing is None or self._flushing.done():
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._pending and (self._flushing is None or self._flushing.done()):
             self._flushing = asyncio.create_task(self._flush())
 
     async def close(self) -> None:
         """Commit what is pending."""
+        self._begin()
         if self._flushing is not None:
             await self._flushing
+
+    def give_up(self) -> None:
+        """Let go of recalls that could not be logged."""
+        self._pending.clear()
 
     async def _flush(self) -> None:
         while self._pending:
@@ -47,7 +58,9 @@ class Journal:
             try:
                 await self._append(batch)
             except ByHeartError as error:
-                logger.warning("%d recalls could not be logged: %s", len(batch), error)
+                logger.warning("%d recalls could not be logged yet: %s", len(batch), error)
+                self._pending = [*batch, *self._pending][-MOST_PENDING:]
+                return
 
     async def _append(self, batch: Sequence[LoggedRecall]) -> None:
         rows = _recall_rows(batch)
@@ -59,8 +72,10 @@ class Journal:
         Raises:
             UnknownRecall: no such recall was logged.
         """
+        recall_id = checked_name(recall_id, "recall_id") or ""
         await self.close()
         rows = await self._recalls(f"recall_id = {quoted(recall_id)}")
+        rows += [recall for recall in self._pending if recall.recall_id == recall_id]
         if not rows or not reach.saw(rows[0]):
             raise UnknownRecall(
                 f"no logged recall has the id {recall_id!r}; "

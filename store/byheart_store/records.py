@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from typing import Any, Literal
@@ -16,6 +16,8 @@ LONGEST_TEXT = 1_000_000
 LONGEST_NAME = 200
 LONGEST_QUERY = 10_000
 LONGEST_METADATA = 100_000
+DEEPEST_METADATA = 200
+"""Python's parser gives up at a depth that depends on where it is called from."""
 MOST_TAGS = 100
 MOST_HITS = 1_000
 LAST_TURN = 2**31 - 1
@@ -493,7 +495,20 @@ def checked_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
             f"metadata: has {len(text):,} characters as JSON, at most {LONGEST_METADATA:,}"
         )
     value: dict[str, Any] = json.loads(text)
+    if _is_deeper(value, DEEPEST_METADATA):
+        raise InvalidInput(f"metadata: is nested more than {DEEPEST_METADATA} deep; flatten it")
     return value
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most + 1):
+        level = [item for part in level if isinstance(part, dict | list) for item in _items(part)]
+    return bool(level)
+
+
+def _items(part: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return part.values() if isinstance(part, dict) else part
 
 
 def _checked_text(text: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,25 @@ def test_a_broken_line_at_the_end_leaves_the_store_as_it_was(byheart: Call, tmp_
     outcome = byheart("import", str(path))
     assert outcome.code == 2
     assert outcome.err == f"byheart: {path}:4: text: must be a text, not a number\n"
+    assert byheart("stats", "--json").json["memories"] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("file_format", ["jsonl", "beir", "locomo", "longmemeval"])
+def test_a_file_that_would_hang_or_fill_memory_is_refused(
+    byheart: Call, tmp_path: Path, file_format: str
+) -> None:
+    pipe, bomb = tmp_path / "pipe", tmp_path / "bomb.gz"
+    os.mkfifo(pipe)
+    with gzip.open(bomb, "wb") as packed:
+        for _ in range(40):
+            packed.write(b" " * 2**20)
+    for path in (pipe, bomb):
+        outcome = byheart("import", str(path), "--format", file_format)
+        assert outcome.code == 2
+        assert outcome.err.startswith(f"byheart: {path}")
+        assert outcome.err.count("\n") == 1
     assert byheart("stats", "--json").json["memories"] == 0
 
 

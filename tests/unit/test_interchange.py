@@ -6,9 +6,12 @@ import asyncio
 import gzip
 import io
 import json
+import os
+import socket
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from byheart_store import InvalidInput, Memory, NewMemory
+from byheart_store import InvalidInput, Memory, NewMemory, interchange
 from byheart_store.interchange import (
+    LARGEST_FILE,
     LONGEST_LINE,
     STANDARD_INPUT,
+    content,
+    json_objects,
     read,
     read_beir,
     read_jsonl,
@@ -172,6 +178,96 @@ def test_a_compressed_bomb_is_refused_before_it_fills_memory(tmp_path: Path) -> 
         for _ in range(LONGEST_LINE // 2**20 + 1):
             bomb.write(b" " * 2**20)
     assert refusal(path).startswith(f"{path}:1: is longer than 16 MB")
+
+
+def test_a_compressed_bomb_of_many_short_lines_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interchange, "HARMLESS_SIZE", 2**12)
+    path = tmp_path / "bomb.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"text": "a"}\n' * 30_000))
+    read = json_objects(path)
+    assert refusal(path).startswith(f"{path}: unfolds to more than 200 times its size")
+    assert list(islice(read, 200))  # what is harmless is read until then
+
+
+def test_a_file_of_absurd_size_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "huge.jsonl"
+    with path.open("wb") as sparse:
+        sparse.truncate(LARGEST_FILE + 1)
+    assert refusal(path) == f"{path}: has more than 16,384 MB; give it in smaller parts"
+
+
+def test_a_line_of_nothing_but_nul_is_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\0" * 1_000)
+    assert refusal(path).startswith(f"{path}:1: is not JSON")
+
+
+def pipe_without_writer(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def nobody_listening(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "make",
+    [pipe_without_writer, nobody_listening, lambda path: path.symlink_to("/dev/zero")],
+    ids=["pipe", "socket", "device"],
+)
+def test_what_is_no_file_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    make(Path("a.jsonl"))
+    assert refusal(Path("a.jsonl")).startswith("a.jsonl: ")
+    with pytest.raises(InvalidInput, match=r"a\.jsonl: "):
+        content(Path("a.jsonl"), most=10)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_named_file_may_be_a_link_but_none_leads_out_of_a_folder(tmp_path: Path) -> None:
+    secret = lines(tmp_path / "secret.jsonl", {"text": "for no one else"})
+    link, folder = tmp_path / "link.jsonl", tmp_path / "folder"
+    link.symlink_to(secret)
+    folder.mkdir()
+    (folder / "corpus.jsonl").symlink_to(secret)
+    assert [new.text for new in read_jsonl(link)] == ["for no one else"]
+    with pytest.raises(InvalidInput, match=r"leads out of the folder.*put the file itself there"):
+        list(read_beir(folder))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_to_a_folder_and_one_within_it_are_read(tmp_path: Path) -> None:
+    lines(beir(tmp_path) / "real.jsonl", {"_id": "a", "text": "x"})
+    (tmp_path / "corpus.jsonl").unlink()
+    (tmp_path / "corpus.jsonl").symlink_to("real.jsonl")
+    (tmp_path / "alias").symlink_to(tmp_path)
+    assert [new.id for new in read_beir(tmp_path / "alias")] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"text": "a", "turn": %s}' % ("9" * 5_000), "is not JSON"),
+        ('{"text": "a", "turn": %s}' % ("9" * 30), "turn: 9999"),
+        ('{"text": "a", "session": %s}' % ("9" * 1_000), "session: has 1,000 characters"),
+        ('{"text": "a", "session": 1e999}', "session: must be a text, not a number"),
+        ('{"text": "a", "metadata": {"b": 1e999}}', "metadata: is no JSON object"),
+        ('{"text": "a", "metadata": ' + '{"b":' * 300 + "1" + "}" * 301, "metadata: is nested"),
+        ('{"text": "a", "metadata": {"b": %s}}' % ("[" * 900 + "]" * 900), "metadata: is nested"),
+    ],
+)
+def test_absurd_numbers_and_depths_are_refused(tmp_path: Path, line: str, problem: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(line)
+    assert refusal(path).startswith(f"{path}:1: {problem}")
+    assert len(refusal(path)) < 1_000
 
 
 @pytest.mark.parametrize("cut", [3, 20])
