@@ -12,7 +12,7 @@ import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Literal, NoReturn, Self, TypeVar
 
 import anyio
 
@@ -26,6 +26,8 @@ CLOSING_PATIENCE = 5.0
 PARENT_POLL = 0.5
 
 logger = logging.getLogger(__name__)
+
+Health = Literal["ok", "starting", "failed"]
 
 T = TypeVar("T")
 
@@ -62,10 +64,22 @@ class Backend:
                 await self.close()
 
     def start(self) -> None:
-        """Begin opening the store if nobody has."""
+        """Begin opening the store if nobody has, or if it failed."""
+        if self._opening is not None and _has_failed(self._opening):
+            self._opening = None
         if self._opening is None and self._connections:
             self._opening = begin(self._open())
             self._opening.add_done_callback(_log_failure)
+
+    def health(self) -> Health:
+        """Whether the store is open; where it could not be opened, that is tried again."""
+        opening = self._opening
+        if opening is None or not opening.done():
+            return "starting"
+        if _has_failed(opening):
+            self.start()
+            return "failed"
+        return "ok"
 
     async def store(self) -> MemoryStore:
         """The open store, waited for; after a failure it is opened anew.
@@ -74,8 +88,6 @@ class Backend:
             StoreBusy: it is still being opened after OPENING_PATIENCE seconds.
             ByHeartError: it can't be opened; the message says why.
         """
-        if self._opening is not None and _has_failed(self._opening):
-            self._opening = None
         self.start()
         if self._opening is None:
             raise StoreBusy("the server is shutting down; start it again")
@@ -111,8 +123,13 @@ class Backend:
         """Run a write to its end even when its caller gives up; `close` waits for it."""
         task = begin(write)
         self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def _ended(self, write: asyncio.Task[Any]) -> None:
+        self._writes.discard(write)
+        if not write.cancelled():
+            write.exception()  # a caller that is gone asks for it no more; asyncio would complain
 
     async def close(self) -> None:
         """Let pending writes finish, then close the store; both within CLOSING_PATIENCE."""
@@ -135,6 +152,8 @@ class Backend:
             uri=settings.uri,
             model=settings.model,
             log_recalls=settings.log_recalls,
+            durability=settings.durability,
+            purge_after_days=settings.purge_after_days,
         )
         store.load_model()
         return store
@@ -198,10 +217,11 @@ class MendedInput(io.TextIOWrapper):
     def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
         """The next line, mended."""
         line = super().readline(size)
-        return _mended(line) if "\\ud" in line or "\\uD" in line else line
+        return mended(line) if "\\ud" in line or "\\uD" in line else line
 
 
-def _mended(line: str) -> str:
+def mended(line: str) -> str:
+    """JSON whose lone surrogates are replaced by U+FFFD, on a line; what is no JSON stays."""
     try:
         return as_utf8(json.dumps(json.loads(line), ensure_ascii=False)) + "\n"
     except (ValueError, RecursionError):

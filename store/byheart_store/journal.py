@@ -73,15 +73,28 @@ class Journal:
             UnknownRecall: no such recall was logged.
         """
         recall_id = checked_name(recall_id, "recall_id") or ""
-        await self.close()
-        rows = await self._recalls(f"recall_id = {quoted(recall_id)}")
-        rows += [recall for recall in self._pending if recall.recall_id == recall_id]
-        if not rows or not reach.saw(rows[0]):
+        found = self._waiting(recall_id) or await self._logged(recall_id)
+        if found is None or not reach.saw(found):
             raise UnknownRecall(
                 f"no logged recall has the id {recall_id!r}; "
                 "give the recall_id that a recall of this store returned"
             )
-        return rows[0]
+        return found
+
+    def _waiting(self, recall_id: str) -> LoggedRecall | None:
+        return next((one for one in self._pending if one.recall_id == recall_id), None)
+
+    async def _logged(self, recall_id: str) -> LoggedRecall | None:
+        await self.close()
+        rows = await self._recalls(f"recall_id = {quoted(recall_id)}")
+        return rows[0] if rows else self._waiting(recall_id)
+
+    async def count(self, reach: Reach) -> int:
+        """The number of logged recalls that the caller may know of."""
+        if reach.is_whole:
+            return await self._database.recalls.count_rows()
+        filters = await self._database.recalls.query().select(["filter"]).to_list()
+        return sum(reach.covers_all(json.loads(row["filter"])) for row in filters)
 
     async def recalls(self) -> list[LoggedRecall]:
         """All logged recalls, oldest first."""

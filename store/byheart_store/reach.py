@@ -6,11 +6,12 @@ refused in the same words whether or not it exists.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from byheart_store.errors import AccessDenied, InvalidInput
-from byheart_store.records import Filter, LoggedRecall, Memory, NewMemory, Origin, checked_name
+from byheart_store.records import Filter, LoggedRecall, NewMemory, Origin, checked_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +70,16 @@ class Reach:
         """Whether a namespace is open."""
         return self.namespaces is None or namespace in self.namespaces
 
-    def admits(self, memory: Memory) -> bool:
-        """Whether a memory lies within reach."""
-        return self.covers(memory.namespace)
-
     def saw(self, recall: LoggedRecall) -> bool:
         """Whether a logged recall looked into nothing but what is open."""
+        return self.covers_all(recall.filter)
+
+    def covers_all(self, asked: Mapping[str, Any]) -> bool:
+        """Whether a filter, as the log keeps it, admits nothing but what is open."""
         if self.namespaces is None:
             return True
-        asked = recall.filter.get("namespaces") or ()
-        return bool(asked) and all(map(self.covers, asked))
+        names = asked.get("namespaces") or ()
+        return bool(names) and all(map(self.covers, names))
 
     def check_whole(self, what: str) -> None:
         """Raises AccessDenied unless everything is open."""

@@ -543,15 +543,10 @@ class MemoryStore:
             without_vector=await memories.count_rows(lacking),
             replaced=sum(name is not None for name in rows["replaced_by"]),
             namespaces=dict(sorted(Counter(rows["namespace"]).items())),
-            recalls=await self._count_recalls(),
+            recalls=await self._journal.count(self._reach),
             labels=len(await self.labels()),
             bytes=await asyncio.to_thread(self._bytes),
         )
-
-    async def _count_recalls(self) -> int:
-        if self._reach.is_whole:
-            return await self._database.recalls.count_rows()
-        return len(await self.logged_recalls())
 
     def _bytes(self) -> int | None:
         folder = Path(self.location)

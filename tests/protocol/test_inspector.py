@@ -1,42 +1,22 @@
 """The MCP Inspector, a client that this project did not write, works with every tool."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from .. import node
+
 PACKAGE = "@modelcontextprotocol/inspector@2.12.0"
-NODE = (22, 19)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="session")
-def node():
-    """The folder of a Node that the Inspector runs on; the dev extra brings one."""
-    places = [Path(sys.executable).parent / "node", shutil.which("node")]
-    for place in filter(None, places):
-        if _node_version(place) >= NODE:
-            return Path(place).parent
-    return pytest.skip("needs Node >= 22.19; pip install 'byheart[dev]' brings one")
-
-
-@pytest.fixture(scope="session")
-def inspector(node, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("inspector")
-    env = {**os.environ, "PATH": f"{node}{os.pathsep}{os.environ['PATH']}"}
-    npm = shutil.which("npm", path=env["PATH"])
-    if npm is None:
-        pytest.skip("needs npm beside Node")
-    install = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), PACKAGE]
-    done = subprocess.run(install, env=env, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"npm could not install the Inspector: {done.stderr.strip()[-200:]}")
-    return [str(folder / "node_modules" / ".bin" / "mcp-inspector"), "--cli"], env
+def inspector(tmp_path_factory):
+    commands = node.installed(PACKAGE, tmp_path_factory.mktemp("inspector"))
+    return [str(commands / "mcp-inspector"), "--cli"], node.environment()
 
 
 @pytest.fixture
@@ -95,12 +75,3 @@ def test_inspector_gets_errors_that_help(inspect, tool, arguments, hint):
 
 def _as_argument(value):
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _node_version(place):
-    try:
-        done = subprocess.run([place, "--version"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return (0, 0)
-    major, minor, *_ = done.stdout.strip().lstrip("v").split(".")
-    return (int(major), int(minor))

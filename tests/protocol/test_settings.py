@@ -37,3 +37,26 @@ async def test_recalls_are_not_logged_when_switched_off(talk):
         found = await agent.call("recall", query="cello")
         refusal = await agent.refusal("feedback", recall_id=found["recall_id"], useful=[memory_id])
     assert found["recall_id"] in refusal
+
+
+@pytest.mark.parametrize(("value", "durability"), [("os", "os"), ("FSYNC", "fsync"), ("", "fsync")])
+def test_durability_is_chosen(value, durability):
+    assert Settings.from_environment({"BYHEART_DURABILITY": value}).durability == durability
+
+
+@pytest.mark.parametrize(
+    ("value", "days"), [("", 30), ("off", None), ("No", None), ("0", 0), ("1", 1), ("0.5", 0.5)]
+)
+def test_purging_is_put_off_for_days_or_for_ever(value, days):
+    settings = Settings.from_environment({"BYHEART_PURGE_AFTER_DAYS": value})
+    assert settings.purge_after_days == days
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("DURABILITY", "always"), ("PURGE_AFTER_DAYS", "-1"), ("PURGE_AFTER_DAYS", "soon"),
+     ("PURGE_AFTER_DAYS", "nan"), ("PURGE_AFTER_DAYS", "inf")],
+)  # fmt: skip
+def test_a_value_that_is_none_is_refused(name, value):
+    with pytest.raises(InvalidInput, match=f"BYHEART_{name}: '{value}' must be"):
+        Settings.from_environment({f"BYHEART_{name}": value})

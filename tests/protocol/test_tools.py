@@ -90,7 +90,7 @@ async def test_absent_fields_cost_no_tokens(talk):
     async with talk() as agent:
         await agent.remember("Ana plays the cello.")
         (hit,) = await agent.recall("cello")
-    assert set(hit) == {"id", "text", "relevance", "namespace", "at"}
+    assert set(hit) == {"id", "text", "relevance", "namespace", "at", "client", "stored"}
 
 
 async def test_explain_adds_ranks_and_scores(talk):

@@ -16,7 +16,12 @@ T = TypeVar("T")
 async def open_store(settings: Settings) -> MemoryStore:
     """Open the store that the settings name."""
     return await MemoryStore.open(
-        settings.home, uri=settings.uri, model=settings.model, log_recalls=settings.log_recalls
+        settings.home,
+        uri=settings.uri,
+        model=settings.model,
+        log_recalls=settings.log_recalls,
+        durability=settings.durability,
+        purge_after_days=settings.purge_after_days,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from byheart_server.commands.options import settings_options
@@ -10,8 +12,61 @@ from byheart_server.settings import Settings
 
 @click.command("serve")
 @settings_options()
-def serve_command(settings: Settings) -> None:
-    """Serve the store to an MCP client on stdio."""
-    from byheart_server.app import serve_stdio
+@click.option(
+    "--http",
+    "address",
+    metavar="HOST:PORT",
+    help="Serve streamable HTTP at http://HOST:PORT/mcp instead; :0 takes a free port, locally.",
+)
+@click.option(
+    "--tokens",
+    "token_file",
+    envvar="BYHEART_TOKENS",
+    type=click.Path(path_type=Path),
+    help="JSON file of the bearer tokens that are let in.  [$BYHEART_TOKENS; $BYHEART_TOKEN "
+    "is one more, for everything]",
+)
+@click.option(
+    "--allow-host", "hosts", multiple=True, metavar="HOST", help="Serve this host name; repeatable."
+)
+@click.option(
+    "--allow-origin",
+    "origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Let web pages of this origin in, https://app.example; repeatable.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=50.0,
+    show_default=True,
+    help="Requests a second that each token, or address without one, may send; twice that at once.",
+)
+def serve_command(
+    settings: Settings,
+    address: str | None,
+    token_file: Path | None,
+    hosts: tuple[str, ...],
+    origins: tuple[str, ...],
+    rate: float,
+) -> None:
+    """Serve the store to an MCP client on stdio, or to many over HTTP."""
+    if address is None:
+        from byheart_server.app import serve_stdio
 
-    serve_stdio(settings)
+        serve_stdio(settings)
+
+    from byheart_server.http_server import Listening, parse_address, serve_http
+    from byheart_server.tokens import read_tokens
+
+    host, port = parse_address(address)
+    listening = Listening(
+        host=host,
+        port=port,
+        tokens=read_tokens(token_file),
+        allowed_hosts=hosts,
+        allowed_origins=origins,
+        rate=rate,
+    )
+    serve_http(settings, listening)
