@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -119,8 +119,6 @@ class Database:
         if self._compactions:
             await asyncio.wait(self._compactions)
         self._connection.close()  # type: ignore[no-untyped-call]
-        if self._ledger is not None:
-            self._ledger.close()
 
     async def _open_tables(self) -> None:
         with storage_errors(self.location):
@@ -197,8 +195,12 @@ class Database:
             }
         )
 
-    async def write(self, change: Callable[[], Awaitable[T]]) -> T:
+    async def write(
+        self, change: Callable[[], Awaitable[T]], tables: Collection[str] | None = None
+    ) -> T:
         """Run `change` under the write lock, to its end even if the caller is cancelled.
+
+        It changes these `tables` alone, where they are named.
 
         Raises:
             StoreBusy: another process kept the lock for too long.
@@ -209,24 +211,30 @@ class Database:
                 f"a trial of {self._tried} is read-only: nothing was changed; "
                 "open the store without the trial to write"
             )
-        return await shielded(self._locked(change))
+        return await shielded(self._locked(change, tables))
 
-    async def _locked(self, change: Callable[[], Awaitable[T]]) -> T:
+    async def _locked(
+        self, change: Callable[[], Awaitable[T]], tables: Collection[str] | None
+    ) -> T:
         with storage_errors(self.location):
             async with self._lock.held():
                 try:
                     return await change()
                 finally:
-                    await self._settle()
+                    await self._settle(tables)
 
-    async def _settle(self) -> None:
+    async def _settle(self, tables: Collection[str] | None = None) -> None:
         """Make durable what was committed, by this process or by one that was killed in time."""
         if self._ledger is not None:
-            await asyncio.to_thread(self._ledger.settle)
+            await asyncio.to_thread(self._ledger.settle, tables)
 
     async def add(self, table: AsyncTable, rows: pa.Table) -> int:
         """Append rows in one commit inside `write`, and return the version that it made."""
         version: int = (await table.add(rows)).version
+        if table.name == schema.MEMORIES and self._description is not None:
+            before, description = self._description
+            if before == version - 1:  # new rows leave the description as it was
+                self._description = version, description
         self._committed(table, rows.num_rows)
         return version
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from byheart_store import schema
@@ -64,7 +65,8 @@ class Journal:
 
     async def _append(self, batch: Sequence[LoggedRecall]) -> None:
         rows = _recall_rows(batch)
-        await self._database.write(lambda: self._database.add(self._database.recalls, rows))
+        add = partial(self._database.add, self._database.recalls, rows)
+        await self._database.write(add, tables=[schema.RECALLS])
 
     async def find(self, recall_id: str, reach: Reach) -> LoggedRecall:
         """The recall with this id, if the caller may know of it.
@@ -152,7 +154,8 @@ class Journal:
         rows = [{name: getattr(label, name) for name in label.__slots__} for label in labels]
         if rows:
             table = _table(rows, schema.labels_schema())
-            await self._database.write(lambda: self._database.add(self._database.labels, table))
+            add = partial(self._database.add, self._database.labels, table)
+            await self._database.write(add, tables=[schema.LABELS])
 
     async def labels(self) -> list[Label]:
         """The latest judgement of each query and memory, oldest first."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,14 +18,13 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 DIGEST_BYTES = 16
-SYNCS_AT_ONCE = 6
-
 SPACE_FOR_GONE = 256
 """Lines of files that are gone which may stand in the ledger before it is written anew."""
 
 _CHUNK = 1 << 20
 _TABLE_SUFFIX = ".lance"
 _MANIFEST_SUFFIX = ".manifest"
+_DELETIONS = "/_deletions/"
 _VERSION_HINT = "latest_version_hint.json"
 """Written again with each version, and made anew where it is missing."""
 
@@ -48,64 +46,70 @@ class Ledger:
         self._path = ledger_path(home)
         self._spare = spare_folder(home)
         self._durable = durable
-        self._workers = ThreadPoolExecutor(SYNCS_AT_ONCE, "byheart-ledger")
+        self._synced: set[Path] = set()
         self._known: set[str] = set()
+        self._kept = 0
         self._read_up_to = 0
         self._inode: int | None = None
 
-    def close(self) -> None:
-        """Let the threads go."""
-        self._workers.shutdown(wait=False)
-
-    def settle(self) -> None:
+    def settle(self, tables: Collection[str] | None = None) -> None:
         """Make durable and record whatever has appeared since the last time, by any process.
+
+        Only these `tables` are looked at, where they are named.
 
         Raises:
             OSError: the disk refused; what was committed may not survive a loss of power.
         """
         self._read_on()
-        present = set(files_below(self._database))
+        present = set(files_below(self._database, tables))
         fresh = sorted(present - self._known)
         if not fresh:
             return
-        folders = _folders(fresh) if self._durable else set()
-        # Side by side, because a journaling filesystem commits at once what waits together.
-        syncing = [self._workers.submit(self._sync_folder, folder) for folder in folders]
-        files = zip(fresh, self._workers.map(self._examined, fresh), strict=True)
-        found = {name: file for name, file in files if file is not None}
-        for sync in syncing:
-            sync.result()
+        found = self._examined(fresh)
+        if self._durable:
+            self._sync_folders(found)
         try:
-            self._record(found, present)
+            self._record(found)
         except OSError as error:
             # The memory is safe, and what is not recorded now is recorded after the next commit.
             logger.warning("%s could not be brought up to date: %s", self._path, error)
 
-    def _examined(self, name: str) -> Recorded | None:
-        """None for a draft that was renamed or removed meanwhile."""
-        with suppress(FileNotFoundError):
-            return recorded(self._database / name, durable=self._durable)
-        return None
+    def _examined(self, fresh: Iterable[str]) -> dict[str, Recorded]:
+        found = {}
+        for name in fresh:
+            with suppress(FileNotFoundError):  # a draft that was renamed or removed meanwhile
+                found[name] = recorded(self._database / name, durable=self._durable)
+        return found
 
-    def _sync_folder(self, folder: str) -> None:
-        with suppress(FileNotFoundError):
-            sync_folder(self._database / folder)
+    def _sync_folders(self, names: Iterable[str]) -> None:
+        """Make new names durable; those of the folders above once, as they don't change."""
+        for folder in {name.rpartition("/")[0] for name in names}:
+            path = self._database / folder
+            above = [] if path in self._synced else [*path.parents][: folder.count("/") + 1]
+            for one in (path, *above):
+                with suppress(FileNotFoundError):
+                    sync_folder(one)
+            self._synced.add(path)
 
-    def _record(self, found: Mapping[str, Recorded], present: set[str]) -> None:
-        for name in _latest_manifests(found):
+    def _record(self, found: Mapping[str, Recorded]) -> None:
+        for name in _worth_a_spare(found):
             self._keep_spare(self._database / name)
         self._append(_line(name, file) for name, file in found.items())
         self._known.update(found)
-        if len(self._known) > 2 * len(present) + SPACE_FOR_GONE:
+        if len(self._known) > 2 * self._kept + SPACE_FOR_GONE:
+            present = set(files_below(self._database))
+            self._kept = len(present)
             self._rewrite(present)
 
-    def _keep_spare(self, manifest: Path) -> None:
-        folder = self._spare / manifest.parents[1].stem
+    def _keep_spare(self, file: Path) -> None:
+        """Copy a file without which memories are lost, or come back; of manifests the latest."""
+        folder = self._spare / file.parents[1].stem
         folder.mkdir(parents=True, exist_ok=True)
-        former = [path for path in folder.iterdir() if path.name != manifest.name]
-        replace_bytes(folder / manifest.name, manifest.read_bytes())
+        former = list(folder.glob(f"*{_MANIFEST_SUFFIX}")) if _is_manifest(file.name) else []
+        replace_bytes(folder / file.name, file.read_bytes())
         for path in former:
-            path.unlink(missing_ok=True)
+            if path.name != file.name:
+                path.unlink(missing_ok=True)
 
     def _append(self, lines: Iterable[str]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,10 +132,15 @@ class Ledger:
             self._known, self._read_up_to, self._inode = set(), 0, None
 
     def _rewrite(self, present: set[str]) -> None:
+        """Let go of what is said, and kept, of files that are gone."""
         kept = _parsed(self._path.read_bytes())
         lines = [_line(name, file) for name, file in kept.items() if name in present]
         replace_bytes(self._path, "".join(lines).encode())
         self._inode = None
+        here = {(name.partition(_TABLE_SUFFIX)[0], name.rpartition("/")[2]) for name in present}
+        for spare in self._spare.glob("*/*"):
+            if (spare.parent.name, spare.name) not in here:
+                spare.unlink(missing_ok=True)
 
 
 def ledger_path(home: Path) -> Path:
@@ -152,11 +161,13 @@ def read_ledger(home: Path) -> Mapping[str, Recorded]:
         return {}
 
 
-def files_below(database: Path) -> Iterator[str]:
-    """The paths of all immutable files of all tables, relative to the database."""
+def files_below(database: Path, tables: Collection[str] | None = None) -> Iterator[str]:
+    """The paths of all immutable files of these or all tables, relative to the database."""
     with suppress(FileNotFoundError), os.scandir(database) as entries:
         for entry in entries:
-            if entry.name.endswith(_TABLE_SUFFIX) and entry.is_dir(follow_symlinks=False):
+            table = entry.name.removesuffix(_TABLE_SUFFIX)
+            is_wanted = table != entry.name and (tables is None or table in tables)
+            if is_wanted and entry.is_dir(follow_symlinks=False):
                 yield from _files_below(entry.path, entry.name)
 
 
@@ -210,22 +221,16 @@ def _force(descriptor: int) -> None:
         fcntl(descriptor, F_FULLFSYNC)
 
 
-def _latest_manifests(names: Iterable[str]) -> Iterator[str]:
-    """The latest manifest of each table among these files: its names count down."""
-    manifests = sorted(name for name in names if name.endswith(_MANIFEST_SUFFIX))
+def _worth_a_spare(names: Iterable[str]) -> Iterator[str]:
+    """The lists of deleted rows, and the latest manifest of each table: its names count down."""
+    manifests = sorted(filter(_is_manifest, names))
     for _, versions in groupby(manifests, key=lambda name: name.partition("/")[0]):
         yield next(versions)
+    yield from (name for name in names if _DELETIONS in name)
 
 
-def _folders(names: Iterable[str]) -> set[str]:
-    """The folders that lead to these files, the database itself as an empty name."""
-    folders = set()
-    for name in names:
-        folder = name
-        while folder:
-            folder = folder.rpartition("/")[0]
-            folders.add(folder)
-    return folders
+def _is_manifest(name: str) -> bool:
+    return name.endswith(_MANIFEST_SUFFIX)
 
 
 def _line(name: str, file: Recorded) -> str:

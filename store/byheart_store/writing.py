@@ -36,6 +36,7 @@ from byheart_store.rows import (
     to_table,
 )
 from byheart_store.schema import (
+    MEMORIES,
     MEMORY_COLUMNS,
     ROW_KEY,
     Description,
@@ -123,7 +124,7 @@ class Writer:
                 continue
             vectors = await self._embed(plan, encoder)
             commit = partial(self._commit, batch, spans, plan, vectors)
-            committed = await self._database.write(commit)
+            committed = await self._database.write(commit, tables=[MEMORIES])
         return [committed[place] for place in range(len(batch))]
 
     async def _encoder(self, description: Description) -> Encoder | None:

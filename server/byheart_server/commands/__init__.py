@@ -25,6 +25,9 @@ _MODULES = {
     "retrain": "retrain",
     "models": "models",
     "stats": "stats",
+    "doctor": "doctor",
+    "backup": "backup",
+    "restore": "backup",
 }
 
 
