@@ -172,19 +172,22 @@ class Database:
         Raises:
             InvalidInput: a model is tried out that the store holds no vectors of.
         """
-        description = await self._described()
+        _, description = await self.described()
         if self._tried is None:
             return description
         return replace(description, active=description.of_model(self._tried).column)
 
-    async def _described(self) -> Description:
-        """Read once a version: every remember and every recall asks for it."""
+    async def described(self) -> tuple[int, Description]:
+        """The latest version of any process, and its description as it is written.
+
+        It is read once a version: every remember and every recall asks for it.
+        """
         version = await self.memories.version()
         if self._description is None or self._description[0] != version:
             # It may come from a later commit already, and is read again with the next version.
             description = schema.description_of(await self.memories.schema())
             self._description = version, description
-        return self._description[1]
+        return self._description
 
     async def redescribe(self, description: Description) -> None:
         """Write the description in one commit. To be called inside `write`."""

@@ -66,6 +66,8 @@ def split_passages(text: str, max_tokens: int = MAX_TOKENS) -> list[Span]:
     then its last part may count some tokens more, since a rest is read otherwise than a whole.
     """
     readable = well_formed(text)
+    if len(readable.encode()) <= max_tokens:  # no token is less than a byte
+        return [Span(0, len(text))]
     starts, word_starts = _token_starts(readable)
     if len(starts) <= max_tokens and len(text) <= max_tokens * _CHARACTERS_PER_TOKEN:
         return [Span(0, len(text))]

@@ -116,8 +116,7 @@ class Writer:
         spans = await _split(batch)
         committed = None
         while committed is None:
-            version = await self._database.memories.version()
-            description = await self._database.describe()
+            version, description = await self._database.described()
             encoder = await self._encoder(description)
             plan = await self._plan(batch, spans, version, description)
             if encoder and (plan.column is None or plan.column.fingerprint != encoder.fingerprint):
@@ -170,9 +169,8 @@ class Writer:
         vectors: Mapping[int, Vectors],
     ) -> dict[int, Receipt] | None:
         """Write what was planned; None where others' commits call for another embedding."""
-        version = await self._database.memories.version()
+        version, description = await self._database.described()
         if version != plan.version:
-            description = await self._database.describe()
             column, plan = plan.column, await self._plan(batch, spans, version, description)
             if plan.column != column or (vectors and not plan.drafts.keys() <= vectors.keys()):
                 return None

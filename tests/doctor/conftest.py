@@ -14,7 +14,7 @@ import pytest
 from lancedb.table import AsyncTable
 
 from byheart_store import MemoryStore, NewMemory, encoder, schema
-from byheart_store.manifest import read_manifest
+from byheart_store.repair.manifest import read_manifest
 
 LONG = "The harbour was closed for repairs. " * 120
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from byheart_store import MemoryStore, NewMemory, StoreUnavailable, schema
-from byheart_store.doctor import Doctor
+from byheart_store.repair import Doctor
 
 from .conftest import (
     LONG,

@@ -24,10 +24,9 @@ import pytest
 from lancedb.table import AsyncTable
 
 from byheart_store import MemoryStore, NewMemory, encoder, schema
-from byheart_store.doctor import Doctor
-from byheart_store.findings import Examined
-from byheart_store.manifest import Manifest, read_manifest
 from byheart_store.passages import EMBEDDED
+from byheart_store.repair import Doctor, Examined
+from byheart_store.repair.manifest import Manifest, read_manifest
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(600)]
 

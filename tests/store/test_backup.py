@@ -14,7 +14,7 @@ import pytest
 
 from byheart_store import InvalidInput, MemoryStore, NewMemory, StoreUnavailable
 from byheart_store.backup import Archived, back_up, restore
-from byheart_store.doctor import Doctor
+from byheart_store.repair import Doctor
 
 Vandal = Callable[[Path], None]
 

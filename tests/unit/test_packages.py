@@ -11,6 +11,7 @@ import pytest
 import byheart_server.commands
 import byheart_server.demo
 import byheart_store
+import byheart_store.repair
 
 HEAVY = {"lancedb", "numpy", "pyarrow", "fastembed", "onnxruntime", "torch", "rich"}
 
@@ -57,6 +58,10 @@ def test_the_store_offers() -> None:
     ]
 
 
+def test_the_repair_offers() -> None:
+    assert byheart_store.repair.__all__ == ["Doctor", "Examined", "Finding"]
+
+
 def test_the_commands_and_the_demonstration_offer() -> None:
     assert byheart_server.commands.__all__ == ["cli"]
     assert byheart_server.demo.__all__ == ["DemoError", "run_demo"]
@@ -67,6 +72,8 @@ def test_the_commands_and_the_demonstration_offer() -> None:
     [
         ("byheart_store",),
         ("byheart_store.interchange",),
+        ("byheart_store.repair",),
+        ("byheart_store.backup",),
         ("byheart_server",),
         ("byheart_server.__main__", "byheart_server.commands.serve"),
         ("byheart_server.app",),

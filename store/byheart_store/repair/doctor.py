@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from byheart_store import schema
-from byheart_store.damage import Seen
 from byheart_store.database import Database, storage_errors
 from byheart_store.errors import ByHeartError, StoreUnavailable
-from byheart_store.examination import Examination
-from byheart_store.fidelity import Fidelity
-from byheart_store.findings import Examined, Finding
 from byheart_store.lock import WriteLock
 from byheart_store.models import ActiveModel
 from byheart_store.reindexing import Reindexer
+from byheart_store.repair.damage import Seen
+from byheart_store.repair.examination import Examination
+from byheart_store.repair.fidelity import Fidelity
+from byheart_store.repair.findings import Examined, Finding
 from byheart_store.rows import keyed_vectors
 from byheart_store.schema import VectorColumn
 

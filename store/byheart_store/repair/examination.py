@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING
 from byheart_store import schema
 from byheart_store.aside import SetAside
 from byheart_store.backup import STAGING, staging_lock
-from byheart_store.damage import VERSIONS, Seen, TableFiles, no_deletions, spare_of, table_files
-from byheart_store.findings import Examined, Finding, Kind
 from byheart_store.ledger import (
     Ledger,
     Recorded,
@@ -27,8 +25,17 @@ from byheart_store.ledger import (
     sync_folder,
 )
 from byheart_store.lock import held_elsewhere
-from byheart_store.manifest import version_of
-from byheart_store.salvage import (
+from byheart_store.repair.damage import (
+    VERSIONS,
+    Seen,
+    TableFiles,
+    no_deletions,
+    spare_of,
+    table_files,
+)
+from byheart_store.repair.findings import Examined, Finding, Kind
+from byheart_store.repair.manifest import version_of
+from byheart_store.repair.salvage import (
     VECTOR_PREFIX,
     Checked,
     Read,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from byheart_store.ledger import Recorded, files_below, recorded, spare_folder
-from byheart_store.manifest import BadManifest, Manifest, read_manifest, version_of
+from byheart_store.repair.manifest import BadManifest, Manifest, read_manifest, version_of
 
 VERSIONS = "_versions"
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from byheart_store.manifest import Fragment
 from byheart_store.passages import Span, split_passages
 from byheart_store.records import now
+from byheart_store.repair.manifest import Fragment
 from byheart_store.rows import PLACE, Draft, digest_of, memory_of, rows_of, searched_anew
 from byheart_store.schema import MEMORY_COLUMNS, SEARCHED
 
