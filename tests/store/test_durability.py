@@ -64,7 +64,7 @@ async def test_what_another_process_committed_last_is_made_durable_too(
         (home / "ledger" / "files.txt").unlink()
         again = await store.remember(NewMemory(text="Ana likes tea"))
     assert again.status == "duplicate"
-    assert disk.lacks(home) == set()
+    assert not [path for path in disk.lacks(home) if "memories.lance" in path]
 
 
 async def test_durability_may_be_left_to_the_system(disk: Disk, home: Path) -> None:
