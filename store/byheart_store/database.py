@@ -173,15 +173,17 @@ class Database:
             InvalidInput: a model is tried out that the store holds no vectors of.
         """
         _, description = await self.described()
-        if self._tried is None:
-            return description
-        return replace(description, active=description.of_model(self._tried).column)
+        return description
 
     async def described(self) -> tuple[int, Description]:
-        """The latest version of any process, and its description as it is written.
+        """The latest version of any process, and its description, as `describe` gives it."""
+        version, description = await self._written()
+        if self._tried is not None:
+            description = replace(description, active=description.of_model(self._tried).column)
+        return version, description
 
-        It is read once a version: every remember and every recall asks for it.
-        """
+    async def _written(self) -> tuple[int, Description]:
+        """Read once a version: every remember and every recall asks for it."""
         version = await self.memories.version()
         if self._description is None or self._description[0] != version:
             # It may come from a later commit already, and is read again with the next version.
