@@ -38,6 +38,9 @@ _NEEDED: dict[str, Access] = {
 }
 _ABOUT_THE_CALL = (InvalidInput, UnknownMemory, UnknownRecall, AccessDenied)
 
+_RANKS = ("text_rank", "vector_rank", "cosine")
+_SCORES = ("text_score", "score")
+
 logger = logging.getLogger(__name__)
 
 
@@ -96,6 +99,13 @@ class Caller:
     def sees_server(self) -> bool:
         """Whether places on the server's disk may be named."""
         return self.grant.access == "admin"
+
+    @property
+    def explained(self) -> tuple[str, ...]:
+        """What may be told of a hit: scores of words count the texts of all namespaces."""
+        if self.grant.namespaces is None:
+            return _RANKS + _SCORES
+        return _RANKS
 
     def told(self, error: ByHeartError) -> str:
         """What the caller hears of an error: no place on the server's disk unless it may."""

@@ -60,8 +60,8 @@ class RecalledMemory(BaseModel):
     explanation: Annotated[dict[str, Any] | None, LEFT_OUT] = None
 
     @classmethod
-    def of(cls, hit: Hit, explain: bool) -> RecalledMemory:
-        """From the store's hit; ranks and scores only when they are to be explained."""
+    def of(cls, hit: Hit, explain: tuple[str, ...]) -> RecalledMemory:
+        """From the store's hit; of its ranks and scores those that are to be explained."""
         memory = hit.memory
         return cls(
             id=hit.id,
@@ -76,7 +76,7 @@ class RecalledMemory(BaseModel):
             token=memory.token,
             stored=iso(memory.created.replace(microsecond=0)),
             excerpt=_excerpt(hit),
-            explanation=_explanation(hit) if explain else None,
+            explanation=_explanation(hit, explain) or None,
         )
 
 
@@ -91,7 +91,7 @@ class Recalled(BaseModel):
     notice: Annotated[str | None, LEFT_OUT] = None
 
     @classmethod
-    def of(cls, recall: Recall, explain: bool, notice: str | None) -> Recalled:
+    def of(cls, recall: Recall, explain: tuple[str, ...], notice: str | None) -> Recalled:
         """From the store's recall; the notice is worded for its reader."""
         return cls(
             recall_id=recall.recall_id,
@@ -199,9 +199,8 @@ def _excerpt(hit: Hit) -> Excerpt | None:
     return Excerpt(start=hit.start, end=hit.end, length=len(hit.memory.text))
 
 
-def _explanation(hit: Hit) -> dict[str, Any]:
-    why = hit.explanation
-    values = {name: getattr(why, name) for name in why.__slots__}
+def _explanation(hit: Hit, names: tuple[str, ...]) -> dict[str, Any]:
+    values = {name: getattr(hit.explanation, name) for name in names}
     return {
         name: round(value, 4) if isinstance(value, float) else value
         for name, value in values.items()

@@ -157,7 +157,9 @@ class Tools:
             prefer_recent=prefer_recent,
             wait_for_model=False,
         )
-        return Recalled.of(found, explain, current_caller().noticed(found.notice))
+        caller = current_caller()
+        explained = caller.explained if explain else ()
+        return Recalled.of(found, explained, caller.noticed(found.notice))
 
     async def feedback(self, recall_id: str, useful: list[str], not_useful: Texts = None) -> Judged:
         """Label what a recall found."""

@@ -4,6 +4,8 @@ import os
 
 # ONNX Runtime sends telemetry and writes a device id unless told not to before it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# LanceDB warns in the terminal of what is told in one line anyway.
+os.environ.setdefault("LANCEDB_LOG", "error")
 
 from byheart_store.errors import (
     AccessDenied,

@@ -22,6 +22,7 @@ from byheart_store.errors import InvalidInput, StoreUnavailable
 from byheart_store.ledger import DIGEST_BYTES, Recorded, read_ledger, recorded, sync_folder
 from byheart_store.lock import WriteLock, alone
 from byheart_store.records import iso, now
+from byheart_store.schema import LABELS, MEMORIES, RECALLS
 
 Progress = Callable[[int, int], None]
 
@@ -188,12 +189,18 @@ def _digests(staging: Path) -> dict[str, Recorded]:
 
 
 def _check_sound(staging: Path) -> None:
-    for name, known in read_ledger(staging).items():
-        path = staging / "db" / name
-        if path.exists() and recorded(path) != known:
+    from byheart_store.repair.damage import Seen, table_files
+
+    lines, seen = read_ledger(staging), Seen()
+    for table in (MEMORIES, RECALLS, LABELS):
+        files = table_files(staging, table, lines, seen)
+        damaged = ", ".join(files.damaged_data()) or files.bad_manifest
+        if table == MEMORIES and not damaged and (problem := files.index_problem()):
+            damaged = f"its index {problem}"
+        if damaged:
             raise StoreUnavailable(
-                f"{name} is damaged, so no backup was made; mend the store first: "
-                "byheart doctor --repair"
+                f"the table {table} is damaged ({damaged}), so no backup was made; "
+                "mend the store first: byheart doctor --repair"
             )
 
 

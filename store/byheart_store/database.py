@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from byheart_store import migrations, schema
 from byheart_store.errors import ByHeartError, StoreUnavailable
-from byheart_store.ledger import Ledger
+from byheart_store.ledger import Ledger, read_ledger
 from byheart_store.lock import WriteLock, shielded
 from byheart_store.records import Durability
 from byheart_store.schema import Description
@@ -39,6 +39,8 @@ _NO_ROOM = (
     if os.name == "nt"
     else {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 )
+
+_REFUSALS = ("permission denied", "read-only file system", "not permitted")
 
 COMMITS_BETWEEN_COMPACTIONS = 64
 """Each commit adds a fragment, and each fragment slows every query down."""
@@ -123,12 +125,26 @@ class Database:
     async def _open_tables(self) -> None:
         with storage_errors(self.location):
             names = set((await self._connection.list_tables()).tables)
-            if not {schema.MEMORIES, schema.RECALLS, schema.LABELS} <= names:
+            missing = {schema.MEMORIES, schema.RECALLS, schema.LABELS} - names
+            if missing:
+                await asyncio.to_thread(self._check_never_made, missing)
                 await self.write(self._create_tables)
             self.memories = await self._connection.open_table(schema.MEMORIES)
             self.recalls = await self._connection.open_table(schema.RECALLS)
             self.labels = await self._connection.open_table(schema.LABELS)
             await self._bring_up_to_date()
+
+    def _check_never_made(self, tables: Collection[str]) -> None:
+        """A table that was there and is gone must not look like one that is empty."""
+        known = read_ledger(self.home) if self._ledger is not None else {}
+        gone = [
+            name for name in sorted(tables) if any(f.startswith(f"{name}.lance/") for f in known)
+        ]
+        if gone:
+            raise StoreUnavailable(
+                f"the table {', '.join(gone)} of {self.location} is gone; look, and mend what can "
+                "be: byheart doctor; or bring it back: byheart restore FILE --replace"
+            )
 
     async def _create_tables(self) -> None:
         names = set((await self._connection.list_tables()).tables)
@@ -358,10 +374,20 @@ def storage_errors(location: str) -> Iterator[None]:
                 f"the disk is full ({reason}); what was acknowledged is safe; "
                 f"make room where {location} lies and try again"
             ) from error
-        raise StoreUnavailable(
-            f"the store at {location} can't be used: {reason}; "
+        advice = (
             "check the folder's permissions and the free space, or choose another --home"
+            if _is_refused(error)
+            else "its files may be damaged; look, and mend: byheart doctor"
+        )
+        raise StoreUnavailable(
+            f"the store at {location} can't be used: {reason}; {advice}"
         ) from error
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether the system refused access, rather than the engine what it read."""
+    is_engines = isinstance(error, RuntimeError) or "lance" in str(error).lower()
+    return not is_engines or any(word in str(error).lower() for word in _REFUSALS)
 
 
 def _is_full(error: Exception) -> bool:

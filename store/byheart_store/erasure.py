@@ -36,8 +36,9 @@ LIKELY = 0.5
 
 NO_TIME = timedelta(milliseconds=1)
 
-CACHES = {"cache/eval": None, "cache/retrain": "retrain.lock", "set-aside": None}
+LEFTOVERS = {"cache/eval": None, "cache/retrain": "retrain.lock", "staging": "backup.lock"}
 """Folders of a home that may hold texts of memories, and the lock of whoever is at work there."""
+SET_ASIDE = "set-aside"
 
 
 class Eraser:
@@ -67,8 +68,9 @@ class Eraser:
         await self._note_when()
         await self._take_from_neighbours(found)
         for some in _batches(ids, IDS_PER_DELETE):
-            await self._database.delete(self._database.memories, f"id IN {listed(some)}")
+            # In this order a crash leaves a memory without labels, never labels without a memory.
             await self._journal.forget(some)
+            await self._database.delete(self._database.memories, f"id IN {listed(some)}")
         return ids
 
     async def _matching(self, predicate: str) -> list[dict[str, Any]]:
@@ -112,8 +114,8 @@ class Eraser:
         """Leave no byte of what was forgotten: in the log, old files, indexes and caches.
 
         Recalls that found a forgotten memory first, or likely to answer, go whole with the labels
-        made of them: their questions may repeat what it said. Files in use by a training under way
-        stay, and are named.
+        made of them: their questions may repeat what it said. Files that a training or a backup
+        under way is using stay, and so does what was set aside; both are named.
         """
         await self._journal.close()
         self._journal.give_up()  # logged later, it would tell of what is gone
@@ -124,12 +126,15 @@ class Eraser:
         tables = (self._database.memories, self._database.recalls, self._database.labels)
         for table in tables:
             await _write_anew(table)
-        description = await self._database.describe()
-        await self._database.redescribe(replace(description, forgotten_since=None))
         for table in tables:
             await self._database.tidy(table, NO_TIME, orphans=True)
         kept = await asyncio.to_thread(_clear, self._database.home)
-        return Purged(recalls=recalls, labels=labels, kept=tuple(kept))
+        if not kept:
+            description = await self._database.describe()
+            await self._database.redescribe(replace(description, forgotten_since=None))
+        # What nobody could explain, or a whole former store, is not to be deleted by the way.
+        aside = [SET_ASIDE] if (self._database.home / SET_ASIDE).exists() else []
+        return Purged(recalls=recalls, labels=labels, kept=(*kept, *aside))
 
     async def _forget_questions(self) -> tuple[int, int]:
         """Delete the recalls that were about what is gone, with their labels; else strike it."""
@@ -191,9 +196,9 @@ async def _write_anew(table: AsyncTable) -> None:
 
 
 def _clear(home: Path) -> list[str]:
-    """Delete what may be made again; returns the folders that are in use."""
+    """Delete what may be made again, or was never finished; returns the folders in use."""
     kept = []
-    for folder, lock in CACHES.items():
+    for folder, lock in LEFTOVERS.items():
         if lock is not None and held_elsewhere(home / lock):
             kept.append(folder)
         elif (home / folder).exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class Journal:
         """The journal of one open database."""
         self._database = database
         self._pending: list[LoggedRecall] = []
+        self._is_late = False
         self._flushing: asyncio.Task[None] | None = None
 
     def record(self, recall: LoggedRecall) -> None:
@@ -61,12 +62,20 @@ class Journal:
             except ByHeartError as error:
                 logger.warning("%d recalls could not be logged yet: %s", len(batch), error)
                 self._pending = [*batch, *self._pending][-MOST_PENDING:]
+                self._is_late = True
                 return
+            self._is_late = False
 
     async def _append(self, batch: Sequence[LoggedRecall]) -> None:
-        rows = _recall_rows(batch)
-        add = partial(self._database.add, self._database.recalls, rows)
-        await self._database.write(add, tables=[schema.RECALLS])
+        await self._database.write(partial(self._log, batch), tables=[schema.RECALLS])
+
+    async def _log(self, batch: Sequence[LoggedRecall]) -> None:
+        if self._is_late:
+            # What was forgotten and purged meanwhile must not come back through the log.
+            kept = await self._kept({name for recall in batch for name in recall.ids})
+            batch = [recall for recall in batch if kept.issuperset(recall.ids)]
+        if batch:
+            await self._database.add(self._database.recalls, _recall_rows(batch))
 
     async def find(self, recall_id: str, reach: Reach) -> LoggedRecall:
         """The recall with this id, if the caller may know of it.
@@ -143,11 +152,17 @@ class Journal:
         return FeedbackCounts(useful=found_useful, not_useful=len(judged) - found_useful)
 
     async def _check_kept(self, ids: Sequence[str]) -> None:
-        query = self._database.memories.query().where(f"passage = 0 AND id IN {listed(ids)}")
-        kept = {row["id"] for row in await query.select(["id"]).to_list()}
+        kept = await self._kept(ids)
         gone = [name for name in ids if name not in kept]
         if gone:
             raise InvalidInput(f"{_some(gone)}: forgotten since that recall; leave it out")
+
+    async def _kept(self, ids: Collection[str]) -> set[str]:
+        """Those of the ids whose memories are there."""
+        if not ids:
+            return set()
+        query = self._database.memories.query().where(f"passage = 0 AND id IN {listed(ids)}")
+        return {row["id"] for row in await query.select(["id"]).to_list()}
 
     async def add_labels(self, labels: Iterable[Label]) -> None:
         """Append labels in one commit."""

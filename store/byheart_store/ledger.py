@@ -60,8 +60,11 @@ class Ledger:
         Raises:
             OSError: the disk refused; what was committed may not survive a loss of power.
         """
-        self._read_on()
+        others = self._read_on()
         present = set(files_below(self._database, tables))
+        if self._durable:
+            # Whoever recorded them may have left durability to the system.
+            self._sync_files(others & present)
         fresh = sorted(present - self._known)
         if not fresh:
             return
@@ -81,11 +84,17 @@ class Ledger:
                 found[name] = recorded(self._database / name, durable=self._durable)
         return found
 
+    def _sync_files(self, names: Collection[str]) -> None:
+        for name in names:
+            with suppress(FileNotFoundError):
+                recorded(self._database / name, durable=True)
+        self._sync_folders(names)
+
     def _sync_folders(self, names: Iterable[str]) -> None:
         """Make new names durable; those of the folders above once, as they don't change."""
         for folder in {name.rpartition("/")[0] for name in names}:
             path = self._database / folder
-            above = [] if path in self._synced else [*path.parents][: folder.count("/") + 1]
+            above = [] if path in self._synced else [*path.parents][: folder.count("/") + 2]
             for one in (path, *above):
                 with suppress(FileNotFoundError):
                     sync_folder(one)
@@ -118,8 +127,9 @@ class Ledger:
             self._read_up_to = ledger.tell()
             self._inode = os.fstat(ledger.fileno()).st_ino
 
-    def _read_on(self) -> None:
-        """Take over what other processes have recorded."""
+    def _read_on(self) -> set[str]:
+        """Take over what other processes have recorded; returns what is new of it."""
+        before = set(self._known)
         try:
             with self._path.open("rb") as ledger:
                 status = os.fstat(ledger.fileno())
@@ -130,6 +140,7 @@ class Ledger:
                 self._read_up_to = ledger.tell()
         except FileNotFoundError:
             self._known, self._read_up_to, self._inode = set(), 0, None
+        return self._known - before
 
     def _rewrite(self, present: set[str]) -> None:
         """Let go of what is said, and kept, of files that are gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -35,29 +36,36 @@ class WriteLock:
         Raises:
             StoreBusy: another process kept it for longer than the patience.
         """
-        async with self._within:
-            await self._acquire()
+        deadline = time.monotonic() + self._patience
+        try:
+            await asyncio.wait_for(self._within.acquire(), self._patience)
+        except TimeoutError:
+            raise self._busy("others have") from None
+        try:
+            await self._acquire(deadline)
             try:
                 yield
             finally:
                 self._between.release()
+        finally:
+            self._within.release()
 
-    async def _acquire(self) -> None:
+    async def _acquire(self, deadline: float) -> None:
         try:
             self._between.acquire(timeout=0)
         except Timeout:
-            await self._wait()
+            await self._wait(max(0.0, deadline - time.monotonic()))
 
-    async def _wait(self) -> None:
+    async def _wait(self, seconds: float) -> None:
         try:
-            await asyncio.to_thread(
-                self._between.acquire, timeout=self._patience, poll_interval=0.01
-            )
+            await asyncio.to_thread(self._between.acquire, timeout=seconds, poll_interval=0.01)
         except Timeout:
-            raise StoreBusy(
-                f"another process has been writing for {self._patience:g} s "
-                f"(lock: {self._path}); try again"
-            ) from None
+            raise self._busy("another process has") from None
+
+    def _busy(self, who: str) -> StoreBusy:
+        return StoreBusy(
+            f"{who} been writing for {self._patience:g} s (lock: {self._path}); try again"
+        )
 
 
 @contextmanager

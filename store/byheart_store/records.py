@@ -366,7 +366,7 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purged:
-    """What a purge deleted with the last traces; `kept` are folders in use, to be purged later."""
+    """What a purge deleted with the last traces; `kept` are folders that may still hold some."""
 
     recalls: int
     labels: int

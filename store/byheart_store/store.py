@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IDS_PER_PAGE = 1_000
+SECONDS_BETWEEN_PURGES = 3_600.0
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class MemoryStore:
         self._eraser = Eraser(database, self._journal)
         self._purge_after: timedelta | None = None
         self._chores: asyncio.Task[None] | None = None
+        self._purging: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
@@ -165,9 +167,11 @@ class MemoryStore:
 
     async def close(self) -> None:
         """Finish what is under way and commit what is pending."""
-        if self._chores is not None:
-            self._chores.cancel()
-            await asyncio.wait([self._chores])
+        tasks = [task for task in (self._chores, self._purging) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         await self._model.close()
         await self._journal.close()
         await self._database.close()
@@ -195,14 +199,25 @@ class MemoryStore:
         """
         if self._chores is None or self._chores.done():
             self._chores = asyncio.create_task(self._do_chores())
+        if self._purging is None and self._purge_after is not None:
+            self._purging = asyncio.create_task(self._purge_in_time())
 
     async def _do_chores(self) -> None:
         for chore in (self._fill_missing, self._reindexer.resume, self._purge_when_due):
-            try:
-                with storage_errors(self.location):
-                    await chore()
-            except ByHeartError as error:
-                logger.info("put off: %s", error)  # recall and doctor say what is to be done
+            await self._do(chore)
+
+    async def _do(self, chore: Callable[[], Awaitable[None]]) -> None:
+        try:
+            with storage_errors(self.location):
+                await chore()
+        except ByHeartError as error:
+            logger.info("put off: %s", error)  # recall and doctor say what is to be done
+
+    async def _purge_in_time(self) -> None:
+        """A server may run for longer than what was forgotten may stay."""
+        while True:
+            await asyncio.sleep(SECONDS_BETWEEN_PURGES)
+            await self._do(self._purge_when_due)
 
     async def _fill_missing(self) -> None:
         encoder = await self._model.wait()

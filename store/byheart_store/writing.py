@@ -137,16 +137,16 @@ class Writer:
 
     async def _placed(self, batch: Sequence[NewMemory]) -> Sequence[NewMemory]:
         """The batch with what replaces a memory put into that memory's namespace."""
-        astray = [new for new in batch if new.replaces is not None and new.namespace is None]
+        brought = {given_id(new) for new in batch}
+        astray = [
+            new
+            for new in batch
+            if new.replaces is not None and new.namespace is None and new.replaces not in brought
+        ]
         if not astray:
             return batch
         targets = await self._targets(astray)
-        return [
-            replace(new, namespace=targets[new.replaces]["namespace"])
-            if new in astray and new.replaces in targets
-            else new
-            for new in batch
-        ]
+        return [_beside(new, targets) if new in astray else new for new in batch]
 
     async def _embed(self, plan: Plan, encoder: Encoder | None) -> Mapping[int, Vectors]:
         """The (passages, d) vectors of each draft; none at all without an encoder."""
@@ -346,6 +346,15 @@ def _check_same(new: NewMemory, memory_id: str, stored: str, given: str) -> None
         f"id: {memory_id!r} is taken by another memory; "
         "leave the id out, or forget that memory first"
     )
+
+
+def _beside(new: NewMemory, targets: Mapping[str, Row]) -> NewMemory:
+    """A memory in the namespace of what it replaces."""
+    target = targets.get(new.replaces or "")
+    if target is not None:
+        return replace(new, namespace=target["namespace"])
+    _check_replaceable(new, targets)
+    return new
 
 
 def _check_replaceable(new: NewMemory, targets: Mapping[str, Mapping[str, Any]]) -> None:

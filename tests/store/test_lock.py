@@ -101,3 +101,15 @@ async def test_the_same_text_told_at_once_is_one_memory(store: MemoryStore) -> N
     receipts = await asyncio.gather(*[store.remember(NewMemory(text="same")) for _ in range(10)])
     assert len({receipt.id for receipt in receipts}) == 1
     assert sorted(receipt.status for receipt in receipts) == ["duplicate"] * 9 + ["stored"]
+
+
+async def test_those_who_wait_together_are_told_together(home: Path, locked: Locked) -> None:
+    async with await MemoryStore.open(home, patience=1.0) as store:
+        await store.model_ready()
+        with locked():
+            began = time.monotonic()
+            waiting = [store.remember(NewMemory(text=f"note {number}")) for number in range(5)]
+            told = await asyncio.gather(*waiting, return_exceptions=True)
+            taken = time.monotonic() - began
+    assert all(isinstance(error, StoreBusy) for error in told)
+    assert taken < 4

@@ -136,6 +136,14 @@ async def test_a_store_whose_making_was_interrupted_is_completed(home: Path) -> 
         assert (await store.recall("tea", mode="text")).hits[0].id == told.id
 
 
+async def test_a_table_that_is_gone_is_not_taken_for_an_empty_one(home: Path) -> None:
+    async with await MemoryStore.open(home) as store:
+        await store.remember(NewMemory(text="Ana likes tea"))
+    shutil.rmtree(home / "db" / "memories.lance")
+    with pytest.raises(StoreUnavailable, match=r"the table memories of .* is gone.*byheart doctor"):
+        await MemoryStore.open(home)
+
+
 async def test_a_store_that_is_gone_is_said_to_be(home: Path, store: MemoryStore) -> None:
     await store.remember(NewMemory(text="Ana likes tea"))
     shutil.rmtree(home / "db")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from byheart_store import Filter, MemoryStore, NewMemory
+from byheart_store import Filter, MemoryStore, NewMemory, StoreBusy, StoreUnavailable
 from byheart_store.lock import alone
 
 SECRET = "Quetzalcoatlus4417"
@@ -37,7 +37,7 @@ async def told(home: Path, store: MemoryStore) -> MemoryStore:
     await store.feedback(recall.recall_id, [secret.id])
     other = await store.recall("Which turn is about tulips?", limit=3)
     await store.feedback(other.recall_id, [other.hits[0].id])
-    for folder in ("cache/retrain", "cache/eval/store", "set-aside/1"):
+    for folder in ("cache/retrain", "cache/eval/store", "staging/1"):
         (home / folder).mkdir(parents=True)
         (home / folder / "labels.jsonl").write_text(TEXT)
     await store.reindex()
@@ -103,6 +103,46 @@ async def test_a_training_under_way_keeps_its_files(told: MemoryStore, home: Pat
     with alone(home / "retrain.lock", "busy"):
         assert (await told.purge()).kept == ("cache/retrain",)
     assert (home / "cache" / "retrain").is_dir()
+
+
+async def test_what_was_set_aside_stays_and_is_named(told: MemoryStore, home: Path) -> None:
+    former = home / "set-aside" / "1" / "former.txt"
+    former.parent.mkdir(parents=True)
+    former.write_text("a former store")
+    assert (await told.purge()).kept == ("set-aside",)
+    assert former.exists()
+
+
+async def test_a_purge_that_fails_is_due_again(
+    told: MemoryStore, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise OSError("the disk is gone")
+
+    await told.forget(await secrets(told))
+    with monkeypatch.context() as failing:
+        failing.setattr(told._database, "tidy", fails)
+        with pytest.raises(StoreUnavailable):
+            await told.purge()
+    async with await MemoryStore.open(home, purge_after_days=0) as store:
+        store.load_model()
+        await store._chores  # type: ignore[misc]
+    assert traces(home) == []
+
+
+async def test_a_recall_that_is_logged_late_brings_nothing_back(
+    told: MemoryStore, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(*_: object) -> None:
+        raise StoreBusy("others are writing")
+
+    async with await MemoryStore.open(home) as other:
+        with monkeypatch.context() as held_up:
+            held_up.setattr(other._journal, "_append", busy)
+            await other.recall(f"What is {SECRET} for?")
+            await other._journal.close()
+        await told.forget(await secrets(told), purge=True)
+    assert traces(home) == []
 
 
 async def test_servers_that_have_the_store_open_go_on(told: MemoryStore, home: Path) -> None:

@@ -54,6 +54,9 @@ def _print(found: Examined, *, repair: bool) -> None:
     kept = "" if found.memories is None else counted(found.memories, "memory", "memories")
     if not found.findings:
         click.echo(f"healthy: {kept}")
+    elif found.healthy and found.lost_rows:
+        lost = counted(found.lost_rows, "passage", "passages")
+        click.echo(f"mended: {kept} kept; {lost} could not be saved")
     elif found.healthy:
         click.echo(f"all mended: {kept}")
     else:

@@ -10,7 +10,7 @@ from byheart_server.commands.opened import opened
 from byheart_server.commands.options import filter_options, json_option, settings_options
 from byheart_server.commands.printing import counted, print_json
 from byheart_server.settings import Settings
-from byheart_store import Filter, Forgotten, Purged
+from byheart_store import Filter, Forgotten, Purged, StoreUnavailable
 
 
 @click.command("forget")
@@ -48,6 +48,10 @@ def forget_command(
     forgotten = Forgotten(ids=(), missing=(), dry_run=dry_run)
     purged = None
 
+    if purge and settings.uri is None and not (settings.home / "db").is_dir():
+        raise StoreUnavailable(
+            f"there is no store at {settings.home}; name the right folder: --home DIR"
+        )
     with opened(settings) as (store, runner):
         if ids or condition or not purge:
             forgotten = runner.run(store.forget(ids, where=condition, dry_run=True))
@@ -63,6 +67,10 @@ def forget_command(
         _print(forgotten, dry_run)
         _print_purged(purged)
     context.exit(1 if forgotten.missing or (purged and purged.kept) else 0)
+
+
+_IN_USE = "it is in use; when that has ended, run: byheart forget --purge"
+_ADVICE = {"set-aside": "what lies there is yours to look at, and to delete"}
 
 
 def _ask(planned: Forgotten) -> None:
@@ -92,15 +100,11 @@ def _print_purged(purged: Purged | None) -> None:
         return
     recalls = counted(purged.recalls, "logged recall", "logged recalls")
     labels = counted(purged.labels, "label", "labels")
-    click.echo(f"purged: no trace is left in this home; {recalls} and {labels} went with it")
+    where = "in this home" if not purged.kept else f"outside of {' and '.join(purged.kept)}"
+    click.echo(f"purged: no trace is left {where}; {recalls} and {labels} went with it")
     click.echo("copies elsewhere, such as backups and exports, are yours to delete")
-    if purged.kept:
-        kept = ", ".join(purged.kept)
-        click.echo(
-            f"byheart: {kept} is in use by a retraining and may hold traces; "
-            "when it has ended, run: byheart forget --purge",
-            err=True,
-        )
+    for folder in purged.kept:
+        click.echo(f"byheart: {folder} may hold traces; {_ADVICE.get(folder, _IN_USE)}", err=True)
 
 
 def _print(forgotten: Forgotten, dry_run: bool) -> None:

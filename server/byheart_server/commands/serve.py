@@ -53,6 +53,9 @@ def serve_command(
 ) -> None:
     """Serve the store to an MCP client on stdio, or to many over HTTP."""
     if address is None:
+        source = click.get_current_context().get_parameter_source("token_file")
+        if source is click.core.ParameterSource.COMMANDLINE or hosts or origins:
+            raise click.UsageError("--tokens, --allow-host and --allow-origin go with --http")
         from byheart_server.app import serve_stdio
 
         serve_stdio(settings)
