@@ -129,18 +129,22 @@ class Ledger:
 
     def _read_on(self) -> set[str]:
         """Take over what other processes have recorded; returns what is new of it."""
-        before = set(self._known)
         try:
             with self._path.open("rb") as ledger:
                 status = os.fstat(ledger.fileno())
                 if status.st_ino != self._inode or status.st_size < self._read_up_to:
-                    self._known, self._read_up_to, self._inode = set(), 0, status.st_ino
+                    self._start_over(status.st_ino)
                 ledger.seek(self._read_up_to)
-                self._known.update(_parsed(ledger.read()))
+                others = _parsed(ledger.read()).keys() - self._known
                 self._read_up_to = ledger.tell()
         except FileNotFoundError:
-            self._known, self._read_up_to, self._inode = set(), 0, None
-        return self._known - before
+            self._start_over(None)
+            return set()
+        self._known |= others
+        return others
+
+    def _start_over(self, inode: int | None) -> None:
+        self._known, self._read_up_to, self._inode = set(), 0, inode
 
     def _rewrite(self, present: set[str]) -> None:
         """Let go of what is said, and kept, of files that are gone."""
