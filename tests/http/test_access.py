@@ -112,3 +112,14 @@ async def test_a_write_sent_again_with_its_key_is_stored_once(server: Served, mo
         again = await ana.call("remember", text=f"It rains in {mode}.", key=mode, session="one")
         assert (again["id"], again["status"]) == (first["id"], "duplicate")
         assert "key" in await ana.refusal("remember", text="It snows.", key=mode)
+
+
+async def test_only_who_sees_all_texts_sees_how_rare_their_words_are(server: Served) -> None:
+    seen = {}
+    for token in ("ana", "ops"):
+        async with server.agent(token) as agent:
+            await agent.remember("A theremin stands in the attic.", namespace="ana")
+            hit, *_ = await agent.recall("theremin", namespace="ana", explain=True)
+            seen[token] = set(hit["explanation"])
+    assert seen["ops"] - seen["ana"] == {"text_score", "score"}
+    assert "cosine" in seen["ana"]
