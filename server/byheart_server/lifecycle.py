@@ -16,6 +16,7 @@ from typing import Any, Literal, NoReturn, Self, TypeVar
 
 import anyio
 
+from byheart_server.opening import open_store
 from byheart_server.settings import Settings
 from byheart_store import ByHeartError, MemoryStore, StoreBusy
 from byheart_store.records import as_utf8
@@ -146,15 +147,7 @@ class Backend:
                 logger.exception("the store did not close cleanly")
 
     async def _open(self) -> MemoryStore:
-        settings = self.settings
-        store = await MemoryStore.open(
-            settings.home,
-            uri=settings.uri,
-            model=settings.model,
-            log_recalls=settings.log_recalls,
-            durability=settings.durability,
-            purge_after_days=settings.purge_after_days,
-        )
+        store = await open_store(self.settings)
         store.load_model()
         return store
 

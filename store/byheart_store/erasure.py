@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from byheart_store import schema
+from byheart_store.aside import FOLDER as SET_ASIDE
 from byheart_store.database import Database
 from byheart_store.filters import listed, quoted
 from byheart_store.journal import Journal
@@ -38,7 +39,6 @@ NO_TIME = timedelta(milliseconds=1)
 
 LEFTOVERS = {"cache/eval": None, "cache/retrain": "retrain.lock", "staging": "backup.lock"}
 """Folders of a home that may hold texts of memories, and the lock of whoever is at work there."""
-SET_ASIDE = "set-aside"
 
 
 class Eraser:

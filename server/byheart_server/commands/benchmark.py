@@ -8,8 +8,8 @@ from pathlib import Path
 from byheart_retrain.benchmark_store import open_benchmark_store
 from byheart_retrain.benchmarks import Benchmark, Format, guessed, load
 from byheart_retrain.progress import counting
-from byheart_server.commands.opened import open_store
 from byheart_server.commands.progress import progress
+from byheart_server.opening import open_store
 from byheart_server.settings import Settings
 from byheart_store import MemoryStore, NewMemory, StoreModel
 from byheart_store.encoder import Encoder

@@ -23,10 +23,10 @@ from byheart_retrain.own_queries import own_queries
 from byheart_retrain.progress import counting
 from byheart_retrain.runs import read_run, write_run
 from byheart_server.commands.benchmark import open_embedded, read_benchmark
-from byheart_server.commands.opened import open_store
 from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import counted, print_json
 from byheart_server.commands.progress import progress
+from byheart_server.opening import open_store
 from byheart_server.settings import Settings
 from byheart_store import MemoryStore
 from byheart_store.records import Mode

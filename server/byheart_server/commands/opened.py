@@ -7,22 +7,11 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from byheart_server.opening import open_store
 from byheart_server.settings import Settings
 from byheart_store import MemoryStore
 
 T = TypeVar("T")
-
-
-async def open_store(settings: Settings) -> MemoryStore:
-    """Open the store that the settings name."""
-    return await MemoryStore.open(
-        settings.home,
-        uri=settings.uri,
-        model=settings.model,
-        log_recalls=settings.log_recalls,
-        durability=settings.durability,
-        purge_after_days=settings.purge_after_days,
-    )
 
 
 @contextmanager
