@@ -169,7 +169,7 @@ class Retraining:
         self, base: str, trained: Trained, mining: MiningStats, labelled: _Labelled
     ) -> Report:
         """Export it, fit its ranking, judge it and publish it."""
-        parity = await self._exported(trained, base)
+        trained, parity = await self._exported(trained, base)
         with self._stage("embedding") as show:
             await self.store.prepare(self._model, show)
         tuning = await self._fitted(labelled.parts.dev)
@@ -216,9 +216,15 @@ class Retraining:
                 _stoppable(show, stop),
             )
 
-    async def _exported(self, trained: Trained, base: str) -> Parity:
+    async def _exported(self, trained: Trained, base: str) -> tuple[Trained, Parity]:
+        """As large a share of what was learnt as keeps general knowledge once it is quantised."""
         with self._stage("export"):
-            return await asyncio.to_thread(_exported, trained, base, self._folder)
+            while True:
+                parity = await asyncio.to_thread(_exported, trained, base, self._folder)
+                less = None if (await self._general()).holds else trained.lessened()
+                if less is None:
+                    return trained, parity
+                trained = less
 
     async def _fitted(self, dev: Sequence[Query]) -> Tuning:
         """Fusion and calibration for the candidate; nothing here answers the general questions."""

@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -88,7 +88,7 @@ class Trained:
 
     `curve` has one entry a report: its step with the training loss or the development score.
     `by_share` are the development scores of the weights between base and tuned, and `kept` what
-    they reach in general knowledge.
+    they reach in general knowledge. `before` and `tuned` are the weights that were interpolated.
     """
 
     model: SentenceTransformer
@@ -99,6 +99,20 @@ class Trained:
     seconds: float
     device: str
     precision: str
+    before: dict[str, torch.Tensor]
+    tuned: dict[str, torch.Tensor]
+
+    def lessened(self) -> Trained | None:
+        """The same with the next smaller share that still gains; None where none does."""
+        gaining = [one for one in self.by_share if 0 < one < self.share and self._gains(one)]
+        if not gaining:
+            return None
+        share = max(gaining)
+        self.model.load_state_dict(interpolated(self.before, self.tuned, share))
+        return replace(self, share=share)
+
+    def _gains(self, share: float) -> bool:
+        return self.by_share[share] > self.by_share[0.0]
 
     @property
     def learnt(self) -> bool:
@@ -192,6 +206,8 @@ def train_encoder(
         seconds=time.perf_counter() - began,
         device=str(model.device),
         precision=_precision(),
+        before=before,
+        tuned=tuned,
     )
 
 

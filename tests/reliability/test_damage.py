@@ -434,11 +434,12 @@ async def compare(store: Damaged, report: Examined, tally: Tally) -> dict[str, l
     rows = await contents(store.home)
     was = store.base.memories
     gone = was.keys() - set(rows.column("id").to_pylist())
-    assert gone | set(report.recovered) <= store.hit
+    assert gone | (set(report.recovered) & was.keys()) <= store.hit
     if (same := kept_as_they_were(store.base, rows, tally)) is not None:
         return same
     memories = memories_of(rows)
-    tally.lost += sum(len(was[name]) for name in gone)
+    renamed = kept_under_altered_ids(memories, was, gone, report)
+    tally.lost += sum(len(was[name]) for name in gone - renamed)
     tally.back += len(memories.keys() - was.keys() - set(report.recovered))
     kept = was.keys() - gone
     assert all(memories[name][0]["text"] == was[name][0]["text"] for name in kept)
@@ -446,6 +447,21 @@ async def compare(store: Damaged, report: Examined, tally: Tally) -> dict[str, l
     changed = {name for name in kept if said(memories[name]) != said(was[name])}
     assert changed <= set(report.recovered)
     return {name: memories[name] for name in kept}
+
+
+def kept_under_altered_ids(
+    memories: dict[str, list[Any]], was: dict[str, list[Any]], gone: set[str], report: Examined
+) -> set[str]:
+    """Of the memories gone those that stand, whole, under what the damage has made of their ids.
+
+    A text is verified by its digest; nothing in a store tells which id it had.
+    """
+    altered = set(report.recovered) - was.keys()
+    texts = {memories[name][0]["digest"]: memories[name] for name in altered}
+    renamed = {name for name in gone if was[name][0]["digest"] in texts}
+    assert len(renamed) == len(altered)
+    assert all(len(texts[was[name][0]["digest"]]) == len(was[name]) for name in renamed)
+    return renamed
 
 
 def kept_as_they_were(base: Base, rows: pa.Table, tally: Tally) -> dict[str, list[Any]] | None:

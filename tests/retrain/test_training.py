@@ -17,6 +17,7 @@ from byheart_retrain.training import (
     TrainingSettings,
     best_share,
     content_key,
+    encoding,
     interpolated,
     load_base,
     passes,
@@ -115,6 +116,11 @@ class TestTrainEncoder:
         assert trained.learnt
         assert trained.by_share[trained.share] > trained.by_share[0.0]
         assert {"loss", "dev"} <= {name for entry in trained.curve for name in entry}
+        less = trained.lessened()
+        while less is not None:
+            assert 0 < less.share < trained.share
+            assert score(encoding(less.model)) > less.by_share[0.0]
+            trained, less = less, less.lessened()
 
     def test_an_interrupted_training_goes_on(self, tmp_path: Path) -> None:
         class Interrupted(Exception):

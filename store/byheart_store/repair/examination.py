@@ -449,7 +449,7 @@ class Examination:
         if recovered:
             parts.append(
                 f"{recovered:,} of them read from damaged files or earlier versions, "
-                "their texts verified, their times and tags can't be"
+                "their texts verified, their ids, times and tags can't be"
             )
         named = f", among them of {len(self.found.lost)} known by id" if self.found.lost else ""
         if self._from_earlier:
