@@ -454,13 +454,12 @@ def kept_under_altered_ids(
 ) -> set[str]:
     """Of the memories gone those that stand, whole, under what the damage has made of their ids.
 
-    A text is verified by its digest; nothing in a store tells which id it had.
+    A text is verified by its digest, where that can be read; nothing tells which id it had.
     """
     altered = set(report.recovered) - was.keys()
-    texts = {memories[name][0]["digest"]: memories[name] for name in altered}
-    renamed = {name for name in gone if was[name][0]["digest"] in texts}
-    assert len(renamed) == len(altered)
-    assert all(len(texts[was[name][0]["digest"]]) == len(was[name]) for name in renamed)
+    kept = {memories[name][0]["text"]: len(memories[name]) for name in altered}
+    renamed = {name for name in gone if was[name][0]["text"] in kept}
+    assert {was[name][0]["text"]: len(was[name]) for name in renamed} == kept
     return renamed
 
 
