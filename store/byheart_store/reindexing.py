@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from byheart_store.database import Database
 from byheart_store.errors import InvalidInput, ModelMismatch, ModelUnavailable
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from byheart_store.encoder import Encoder
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -203,13 +205,21 @@ class Reindexer:
         await self._database.update(self._database.memories, EMBEDDED_KEY, vectors)
 
     async def _missing(self, column: VectorColumn) -> int:
-        return await self._database.memories.count_rows(f"{column.column} IS NULL")
+        count = self._database.memories.count_rows(f"{column.column} IS NULL")
+        return await self._unless_dropped(column, count)
 
     async def _unembedded(self, column: VectorColumn, most: int) -> list[dict[str, Any]]:
         query = self._database.memories.query().where(f"{column.column} IS NULL")
         names = [*EMBEDDED_KEY, "start", "end", "speaker"]
-        rows: list[dict[str, Any]] = await query.select(names).limit(most).to_list()
-        return rows
+        return await self._unless_dropped(column, query.select(names).limit(most).to_list())
+
+    async def _unless_dropped(self, column: VectorColumn, asked: Awaitable[T]) -> T:
+        """What the table answers; others may drop the column before it does."""
+        try:
+            return await asked
+        except (ValueError, RuntimeError):
+            _kept(column, await self._database.describe())
+            raise
 
     async def _texts(self, rows: list[dict[str, Any]]) -> list[str]:
         """What the encoder reads of each row: its passage of the first row's text."""
