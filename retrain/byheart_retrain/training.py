@@ -103,16 +103,13 @@ class Trained:
     tuned: dict[str, torch.Tensor]
 
     def lessened(self) -> Trained | None:
-        """The same with the next smaller share that still gains; None where none does."""
-        gaining = [one for one in self.by_share if 0 < one < self.share and self._gains(one)]
-        if not gaining:
+        """The same with the best of the smaller shares, set in the model; None where none gains."""
+        smaller = {share: score for share, score in self.by_share.items() if share < self.share}
+        share = best_share(smaller, self.kept)
+        if not share:
             return None
-        share = max(gaining)
         self.model.load_state_dict(interpolated(self.before, self.tuned, share))
         return replace(self, share=share)
-
-    def _gains(self, share: float) -> bool:
-        return self.by_share[share] > self.by_share[0.0]
 
     @property
     def learnt(self) -> bool:
