@@ -39,7 +39,7 @@ from byheart_store import ByHeartError, Filter, MemoryStore
 from byheart_store.database import Database
 from byheart_store.diversity import Diversity
 from byheart_store.evidence import Evidence
-from byheart_store.ranking import Ranking, fused, rank
+from byheart_store.ranking import Ranking, fused, pooled, rank
 from byheart_store.snapshot import Snapshots
 from byheart_store.tuning import DEFAULT_TUNING
 
@@ -104,7 +104,8 @@ async def swept(store: MemoryStore, answers: Sequence[Answer]) -> dict[Diversity
         scores = fused(evidence, DEFAULT_TUNING.fusion)
         for setting in settings:
             tuning = replace(DEFAULT_TUNING, diversity=setting)
-            ranking = rank(evidence, scores, vectors, DEPTH, tuning)
+            pool = pooled(evidence, scores, DEPTH, tuning.fusion)
+            ranking = rank(evidence, scores, pool, vectors[evidence.rows[pool.rows]], DEPTH, tuning)
             found = tuple(ids[place] for place in ranking.places)
             if setting == DEFAULT and found != answer.memories:
                 raise RuntimeError(f"query {query.id}: what is measured is not what is served")
@@ -117,17 +118,20 @@ async def swept(store: MemoryStore, answers: Sequence[Answer]) -> dict[Diversity
 async def vectors_of(store: MemoryStore) -> NDArray[np.float32]:
     """(r, d) unit vectors of all passages, in the order in which evidence numbers them."""
     database = await Database.open(Path(store.location).parent, None, 30.0)
-    column = (await database.describe()).active
-    vectors = (await Snapshots(database).current(column)).vectors
+    version, description = await database.described()
+    snapshot = await Snapshots(database).at(version, description.active, whole=True)
     await database.close()
-    return vectors
+    if snapshot.vectors is None:
+        raise RuntimeError("a whole snapshot holds its vectors")
+    return snapshot.vectors
 
 
 def likeness(
     evidence: Evidence, ranking: Ranking, vectors: NDArray[np.float32]
 ) -> tuple[float, float, float]:
     """The hits, each by its best passage: mean cosine of two, restatements, near-copies."""
-    rows = [evidence.first[place] + ranking.best_passage(place) for place in ranking.places]
+    passages = zip(ranking.places, ranking.passages, strict=True)
+    rows = [evidence.first[place] + passage for place, passage in passages]
     hits = vectors[evidence.rows[rows]]
     pairs = (hits @ hits.T)[np.triu_indices(len(hits), k=1)]
     mean = float(pairs.mean()) if len(pairs) else 0.0

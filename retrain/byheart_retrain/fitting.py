@@ -241,7 +241,7 @@ def _features(one: Judged, fusion: Fusion) -> tuple[Floats, Floats, Floats, bool
     scores = np.sort(fused(one.evidence, fusion))[::-1][:DEPTH]
     right = np.array([float(name in one.gold) for name in _best(one, fusion)])
     hits = hit_features(scores, len(one.evidence)).astype(float)
-    return query_features(one.cosines).astype(float), hits, right, bool(one.gold)
+    return query_features(one.cosines, len(one.cosines)).astype(float), hits, right, bool(one.gold)
 
 
 def logistic(features: Floats, outcomes: Floats, prior: Floats) -> Floats:
@@ -296,7 +296,7 @@ def _relevances(one: Judged, fusion: Fusion, calibration: Calibration) -> Floats
     import numpy as np
 
     scores = np.sort(fused(one.evidence, fusion))[::-1][:DEPTH]
-    answerable = calibration.answerable(None, one.cosines, 1.0)
+    answerable = calibration.answerable(None, one.cosines, 1.0, len(one.cosines))
     return answerable * calibration.of_hits(scores, len(one.evidence)).astype(float)
 
 

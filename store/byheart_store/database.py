@@ -16,10 +16,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from byheart_store import migrations, schema
-from byheart_store.errors import ByHeartError, StoreUnavailable
+from byheart_store import indexes, migrations, schema
+from byheart_store.errors import ByHeartError, StoreBusy, StoreUnavailable
 from byheart_store.ledger import Ledger, read_ledger
-from byheart_store.lock import WriteLock, shielded
+from byheart_store.lock import WriteLock, alone, shielded
 from byheart_store.records import Durability
 from byheart_store.schema import Description
 
@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+_CONFLICT = re.compile(r"conflict", re.IGNORECASE)
 _PLACE_IN_ENGINE = re.compile(r", \S+\.rs:\d+:\d+$")
 _SYSTEM_ERROR = re.compile(r"\(os error (\d{1,9})\)")
 _NO_ROOM = (
@@ -47,6 +48,9 @@ COMMITS_BETWEEN_COMPACTIONS = 64
 
 ROWS_BETWEEN_COMPACTIONS = 4_096
 """Words of rows that no index holds yet are searched one row after the other."""
+
+ROWS_LEFT_UNINDEXED = 16
+"""So few rows that no index holds cost a query less than bringing the indexes up to date."""
 
 QUIET_AFTER_WRITES = 1.0
 """Seconds without a write after which the rows of a burst are indexed."""
@@ -116,7 +120,7 @@ class Database:
         """Wait for running compactions, and index what a larger import has left."""
         if self._when_quiet is not None:
             self._when_quiet.cancel()
-        if self._rows_to_index >= COMMITS_BETWEEN_COMPACTIONS:
+        if self._rows_to_index >= ROWS_LEFT_UNINDEXED:
             self._start_compaction(self.memories, overdue=True)
         if self._compactions:
             await asyncio.wait(self._compactions)
@@ -166,7 +170,7 @@ class Database:
             )
         if description.format < schema.FORMAT:
             await self.write(self._migrate)
-        if not list(await self.memories.list_indices()):
+        if not await schema.has_text_index(self.memories):
             await self.write(lambda: schema.create_text_index(self.memories))
 
     async def _migrate(self) -> None:
@@ -285,7 +289,7 @@ class Database:
             self._start_compaction(self.memories, overdue=True)
         elif self._commits[table.name] % COMMITS_BETWEEN_COMPACTIONS == 0:
             self._start_compaction(table, overdue=self._commits[table.name] > 0)
-        if self._rows_to_index >= COMMITS_BETWEEN_COMPACTIONS:
+        if self._rows_to_index >= ROWS_LEFT_UNINDEXED:
             self._index_when_quiet()
         self._commits[table.name] += 1
 
@@ -317,6 +321,29 @@ class Database:
     async def compact(self, table: AsyncTable) -> None:
         """Merge fragments, bring indexes up to date and drop old versions, under the lock."""
         await self.write(lambda: self.tidy(table, OLD_VERSIONS_KEPT))
+        if table.name == schema.MEMORIES:
+            await self.index()
+
+    async def index(self) -> None:
+        """Make the indexes that the memories have grown to want, while others read and write.
+
+        What can't be made for now, since others do or have written what it would hold, is left to
+        the next compaction.
+        """
+        try:
+            with alone(self.home / "index.lock", "another process is making the indexes"):
+                columns = await indexes.wanted(self.memories, await self.describe())
+                for column in columns:
+                    await indexes.create(self.memories, column)
+        except StoreBusy as error:
+            logger.info("no index for now: %s", error)
+        except RuntimeError as error:
+            if not _CONFLICT.search(str(error)):
+                raise
+            logger.info("no index for now: %s", error)
+        else:
+            if columns:
+                await self.write(_nothing)  # its end makes durable what was committed
 
     async def tidy(self, table: AsyncTable, keep: timedelta, *, orphans: bool = False) -> None:
         """As `compact`, with old versions kept for so long. To be called inside `write`.
@@ -329,6 +356,10 @@ class Database:
         await table.optimize(cleanup_older_than=keep, delete_unverified=orphans)
 
 
+async def _nothing() -> None:
+    """Change nothing."""
+
+
 async def _connect(location: str) -> AsyncConnection:
     import lancedb
 
@@ -337,7 +368,7 @@ async def _connect(location: str) -> AsyncConnection:
         location,
         read_consistency_interval=timedelta(0),
         session=lancedb.Session(
-            index_cache_size_bytes=64 << 20, metadata_cache_size_bytes=32 << 20
+            index_cache_size_bytes=512 << 20, metadata_cache_size_bytes=32 << 20
         ),
     )
 

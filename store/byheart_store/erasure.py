@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from byheart_store import schema
+from byheart_store import indexes, schema
 from byheart_store.aside import FOLDER as SET_ASIDE
 from byheart_store.database import Database
 from byheart_store.filters import listed, quoted
@@ -192,7 +192,7 @@ async def _write_anew(table: AsyncTable) -> None:
     if await table.count_rows():
         await table.update(updates_sql={columns[0]: columns[0]})
     if table.name == schema.MEMORIES:
-        await schema.create_text_index(table, anew=True)
+        await indexes.renew(table)
 
 
 def _clear(home: Path) -> list[str]:

@@ -1,13 +1,15 @@
-"""What each leg says of every memory that a filter admits."""
+"""What each leg says of the memories that a filter admits: of all of them, or of the best."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from byheart_store.filters import to_sql
+from byheart_store.records import Filter
 from byheart_store.relevance import most_words_score
 from byheart_store.snapshot import Snapshot
 
@@ -17,21 +19,28 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = NDArray[np.float32]
     Integers: TypeAlias = NDArray[np.int64]
+    Booleans: TypeAlias = NDArray[np.bool_]
+    Finds: TypeAlias = tuple[Integers, Floats]
 
 
 UNKNOWN_COSINE = -1.0
+CANDIDATES = 500
+"""The best passages of each leg that are ranked where there are too many to rank all of them."""
+
 _SECONDS_PER_DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """n admitted memories with their r passages, in the order of the snapshot.
+    """n memories with their r passages, in the order of the snapshot, out of all `admitted`.
 
-    `memories` (n,) are their places in the snapshot, `sessions` (n,) their sessions' numbers, -1
-    without one, `ages` (n,) the days since they happened, NaN where unknown. `first` (n + 1,) is
-    where the passages of each begin, `rows` (r,) the passages' places in the snapshot. `text` (r,)
-    are BM25 scores, 0 where no word was found, of which no text could exceed `most_text`.
-    `cosines` (r,) are -1 where a passage has no vector. Both are None where they were not asked.
+    `memories` (n,) are their places in the snapshot, where neighbouring turns of a session differ
+    by one, `sessions` (n,) their sessions' numbers, -1 without one, `ages` (n,) the days since they
+    happened, NaN where unknown. `first` (n + 1,) is where the passages of each begin, `rows` (r,)
+    the passages' places in the snapshot. `text` (r,) are BM25 scores, 0 where no word was found, of
+    which no text could exceed `most_text`. `cosines` (r,) are -1 where a passage has no vector.
+    Both are None where they were not asked. A candidate of one leg that is not among the best of
+    the other has the score of the last of those there.
     """
 
     memories: Integers
@@ -39,6 +48,7 @@ class Evidence:
     ages: Floats
     first: Integers
     rows: Integers
+    admitted: int
     most_text: float
     text: Floats | None
     cosines: Floats | None
@@ -46,29 +56,91 @@ class Evidence:
     def __len__(self) -> int:
         return len(self.memories)
 
+    def with_cosines(self, passages: Integers, cosines: Floats) -> Evidence:
+        """The same with the (k,) cosines of some of its passages, by their places in `rows`."""
+        if self.cosines is None:
+            return self
+        known = self.cosines.copy()
+        known[passages] = cosines
+        return replace(self, cosines=known)
+
 
 async def gather_evidence(
     snapshot: Snapshot,
     words: str | None,
     encoding: Awaitable[Floats | None],
-    predicate: str,
+    where: Filter,
 ) -> Evidence:
     """Ask the legs that are given something to look for, while the query is being encoded."""
-    vector, admitted, text = await asyncio.gather(
-        encoding,
-        snapshot.admitted(predicate),
-        _words(snapshot, words, predicate),
+    of = _of_all if snapshot.vectors is not None else _of_candidates
+    return await of(snapshot, words, encoding, where)
+
+
+async def _of_all(
+    snapshot: Snapshot, words: str | None, encoding: Awaitable[Floats | None], where: Filter
+) -> Evidence:
+    vector, admitted, found = await asyncio.gather(
+        encoding, snapshot.admitted(where), _words(snapshot, words, snapshot.passages)
     )
     memories, first, rows = _admitted_rows(snapshot, admitted)
+    text = None if found is None else _spread(found, snapshot.passages, 0.0)[rows]
+    cosines = _cosines(snapshot, vector)
+    return _evidence(
+        snapshot,
+        memories,
+        (first, rows),
+        admitted=len(memories),
+        words=words,
+        text=text,
+        cosines=None if cosines is None else cosines[rows],
+    )
+
+
+async def _of_candidates(
+    snapshot: Snapshot, words: str | None, encoding: Awaitable[Floats | None], where: Filter
+) -> Evidence:
+    import numpy as np
+
+    admitted = await snapshot.admitted(where)
+    predicate = None if admitted.all() else to_sql(where)
+    found, near = await asyncio.gather(
+        _words(snapshot, words, CANDIDATES, predicate), _nearest(snapshot, encoding, predicate)
+    )
+    passages = [leg[0] for leg in (found, near) if leg is not None]
+    chosen = np.concatenate(passages) if passages else np.zeros(0, np.int64)
+    memories = np.unique(snapshot.memories_of(chosen))
+    first, rows = _rows_of(snapshot, memories)
+    return _evidence(
+        snapshot,
+        memories,
+        (first, rows),
+        admitted=int(admitted.sum()),
+        words=words,
+        text=_of_rows(found, rows, 0.0),
+        cosines=_of_rows(near, rows, UNKNOWN_COSINE),
+    )
+
+
+def _evidence(
+    snapshot: Snapshot,
+    memories: Integers,
+    rows_of_each: tuple[Integers, Integers],
+    *,
+    admitted: int,
+    words: str | None,
+    text: Floats | None,
+    cosines: Floats | None,
+) -> Evidence:
     return Evidence(
         memories=memories,
         sessions=snapshot.sessions[memories],
         ages=_days_since(snapshot.moments[memories]),
-        first=first,
-        rows=rows,
-        most_text=most_words_score(words or "", len(snapshot.starts)),
-        text=None if text is None else text[rows],
-        cosines=_cosines(snapshot, rows, vector),
+        first=rows_of_each[0],
+        rows=rows_of_each[1],
+        admitted=admitted,
+        most_text=most_words_score(words or "", snapshot.passages),
+        text=text,
+        cosines=cosines,
     )
 
 
@@ -78,25 +150,77 @@ def _days_since(moments: NDArray[np.float64]) -> Floats:
     return ((time.time() - moments) / _SECONDS_PER_DAY).astype(np.float32)
 
 
-async def _words(snapshot: Snapshot, words: str | None, predicate: str) -> Floats | None:
-    return None if words is None else await snapshot.words(words, predicate)
+async def _words(
+    snapshot: Snapshot, words: str | None, most: int, predicate: str | None = None
+) -> Finds | None:
+    return None if words is None else await snapshot.words(words, most, predicate)
 
 
-def _admitted_rows(
-    snapshot: Snapshot, admitted: NDArray[np.bool_]
-) -> tuple[Integers, Integers, Integers]:
+async def _nearest(
+    snapshot: Snapshot, encoding: Awaitable[Floats | None], predicate: str | None
+) -> Finds | None:
+    vector = await encoding
+    if vector is None or snapshot.column is None:
+        return None
+    return await snapshot.nearest(vector, CANDIDATES, predicate)
+
+
+def _admitted_rows(snapshot: Snapshot, admitted: Booleans) -> tuple[Integers, Integers, Integers]:
     import numpy as np
 
     memories = np.flatnonzero(admitted)
+    if len(memories) == len(snapshot):
+        return memories, snapshot.first, np.arange(snapshot.passages)
     counts = np.diff(snapshot.first)
     first = np.concatenate([[0], np.cumsum(counts[memories])])
     return memories, first, np.flatnonzero(np.repeat(admitted, counts))
 
 
-def _cosines(snapshot: Snapshot, rows: Integers, vector: Floats | None) -> Floats | None:
+def _rows_of(snapshot: Snapshot, memories: Integers) -> tuple[Integers, Integers]:
+    """(n,) memories -> (n + 1,) where the passages of each begin, and (r,) these passages."""
     import numpy as np
 
-    if vector is None or snapshot.column is None:
+    begins = snapshot.first[memories]
+    counts = snapshot.first[memories + 1] - begins
+    first = np.concatenate([[0], np.cumsum(counts)])
+    return first, np.repeat(begins - first[:-1], counts) + np.arange(first[-1])
+
+
+def _spread(found: Finds, passages: int, otherwise: float) -> Floats:
+    """(k,) places and scores -> (r,) scores of all passages."""
+    import numpy as np
+
+    scores = np.full(passages, otherwise, np.float32)
+    scores[found[0]] = found[1]
+    return scores
+
+
+def _of_rows(found: Finds | None, rows: Integers, worst: float) -> Floats | None:
+    """(r,) scores of the candidates; who was not found has no more than the last that was."""
+    import numpy as np
+
+    if found is None:
         return None
-    cosines = snapshot.vectors[rows] @ vector
-    return np.where(snapshot.embedded[rows], cosines, np.float32(UNKNOWN_COSINE))
+    places, scores = found
+    least = float(scores.min()) if len(scores) >= CANDIDATES else worst
+    of_rows = np.full(len(rows), least, np.float32)
+    of_rows[np.searchsorted(rows, places)] = scores
+    return of_rows
+
+
+def _cosines(snapshot: Snapshot, vector: Floats | None) -> Floats | None:
+    import numpy as np
+
+    if vector is None or snapshot.column is None or snapshot.vectors is None:
+        return None
+    cosines = snapshot.vectors @ vector
+    if snapshot.embedded is None or snapshot.embedded.all():
+        return cosines
+    return np.where(snapshot.embedded, cosines, np.float32(UNKNOWN_COSINE))
+
+
+def exact_cosines(vectors: Floats, embedded: Booleans, vector: Floats) -> Floats:
+    """(k, d) unit vectors and (k,) which of them are known -> (k,) cosines with a (d,) vector."""
+    import numpy as np
+
+    return np.where(embedded, vectors @ vector, np.float32(UNKNOWN_COSINE))

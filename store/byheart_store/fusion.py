@@ -144,11 +144,14 @@ def with_recency(scores: Floats, ages: Floats, fusion: Fusion) -> Floats:
     return (scores + fusion.recency * share).astype(np.float32)
 
 
-def with_session_evidence(scores: Floats, sessions: Integers, fusion: Fusion) -> Floats:
+def with_session_evidence(
+    scores: Floats, sessions: Integers, places: Integers, fusion: Fusion
+) -> Floats:
     """Add what a memory's session and neighbouring turns say for it.
 
-    (n,) scores and (n,) session numbers, equal within a session and -1 without one, both in the
-    order of the turns. A question is often put in one turn and answered in the next.
+    (n,) scores, (n,) session numbers, equal within a session and -1 without one, and (n,) rising
+    places, which differ by one between neighbouring turns. A question is often put in one turn and
+    answered in the next.
     """
     import numpy as np
 
@@ -160,11 +163,13 @@ def with_session_evidence(scores: Floats, sessions: Integers, fusion: Fusion) ->
     # A memory without a session gains what a session of its own would give it.
     gain = fusion.session * np.where(sessions >= 0, best[members], scores)
     evidence = np.maximum(scores, 0)
-    for distance, share in NEIGHBOURS:
-        if distance >= len(scores):
-            break
-        together = (sessions[distance:] == sessions[:-distance]) & (sessions[distance:] >= 0)
-        weight = fusion.window * share * together
-        gain[distance:] += weight * evidence[:-distance]
-        gain[:-distance] += weight * evidence[distance:]
+    shares = np.zeros(len(NEIGHBOURS) + 2, np.float32)
+    shares[1:-1] = [share for _, share in NEIGHBOURS]
+    # As places rise, a neighbour is at most as many entries off as it is turns.
+    for entries in range(1, min(len(NEIGHBOURS) + 1, len(scores))):
+        turns = np.minimum(places[entries:] - places[:-entries], len(shares) - 1)
+        together = (sessions[entries:] == sessions[:-entries]) & (sessions[entries:] >= 0)
+        weight = fusion.window * shares[turns] * together
+        gain[entries:] += weight * evidence[:-entries]
+        gain[:-entries] += weight * evidence[entries:]
     return (scores + gain).astype(np.float32)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,14 @@ from byheart_store.database import Database
 from byheart_store.errors import ByHeartError, InvalidInput, UnknownRecall
 from byheart_store.filters import listed, quoted
 from byheart_store.reach import Reach
-from byheart_store.records import FeedbackCounts, Label, LoggedRecall, checked_name, now
+from byheart_store.records import (
+    FeedbackCounts,
+    Label,
+    LoggedRecall,
+    checked_name,
+    now,
+    seconds_since,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,6 +31,12 @@ logger = logging.getLogger(__name__)
 
 MOST_PENDING = 1_000
 """Recalls that wait for the disk or the lock to let them be logged."""
+
+GATHERED_FOR = 0.25
+"""Seconds for which recalls are gathered, so that no commit of one stands in another's way."""
+
+LOGGED_WITHIN = 1.0
+"""Seconds in which a recall of any process has reached the log, unless the disk is at its limit."""
 
 
 class Journal:
@@ -34,6 +48,7 @@ class Journal:
         self._pending: list[LoggedRecall] = []
         self._is_late = False
         self._flushing: asyncio.Task[None] | None = None
+        self._hurried = asyncio.Event()
 
     def record(self, recall: LoggedRecall) -> None:
         """Log a recall soon: the caller's answer does not wait for the commit."""
@@ -42,11 +57,13 @@ class Journal:
 
     def _begin(self) -> None:
         if self._pending and (self._flushing is None or self._flushing.done()):
+            self._hurried.clear()
             self._flushing = asyncio.create_task(self._flush())
 
     async def close(self) -> None:
-        """Commit what is pending."""
+        """Commit what is pending, at once."""
         self._begin()
+        self._hurried.set()
         if self._flushing is not None:
             await self._flushing
 
@@ -56,6 +73,8 @@ class Journal:
 
     async def _flush(self) -> None:
         while self._pending:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), GATHERED_FOR)
             batch, self._pending = self._pending, []
             try:
                 await self._append(batch)
@@ -96,9 +115,14 @@ class Journal:
         return next((one for one in self._pending if one.recall_id == recall_id), None)
 
     async def _logged(self, recall_id: str) -> LoggedRecall | None:
+        """As the log has it; a recall just made by another process may be about to be logged."""
         await self.close()
-        rows = await self._recalls(f"recall_id = {quoted(recall_id)}")
-        return rows[0] if rows else self._waiting(recall_id)
+        while not (rows := await self._recalls(f"recall_id = {quoted(recall_id)}")):
+            age = seconds_since(recall_id)
+            if age is None or not 0 <= age < LOGGED_WITHIN:
+                return self._waiting(recall_id)
+            await asyncio.sleep(GATHERED_FOR)
+        return rows[0]
 
     async def count(self, reach: Reach) -> int:
         """The number of logged recalls that the caller may know of."""

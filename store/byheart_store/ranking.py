@@ -5,6 +5,7 @@ Higher is better, always. Ties are broken by place, so that results repeat.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,7 +20,7 @@ from byheart_store.fusion import (
     with_session_evidence,
 )
 from byheart_store.records import Explanation
-from byheart_store.relevance import Calibration
+from byheart_store.relevance import NEAREST_JUDGED, Calibration
 from byheart_store.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -39,24 +40,18 @@ SPARE_HITS = 30
 class Ranking:
     """The best of n memories in order (`places`), each with its relevance; the rest explains.
 
-    `scores`, `text` and `cosines` (n,) are those of all memories, `passages` (r,) scores the
-    passages among each other, `first` (n + 1,) tells where those of a memory begin. `answerable`
-    is the probability that any memory answers.
+    `passages` are the numbers of their best passages. `scores`, `text` and `cosines` (n,) are those
+    of all memories. `answerable` is the probability that any memory answers.
     """
 
     places: list[int]
+    passages: list[int]
     relevance: list[float]
     answerable: float
     no_match: bool
     scores: Floats
     text: Floats | None
     cosines: Floats | None
-    passages: Floats
-    first: Integers
-
-    def best_passage(self, place: int) -> int:
-        """The number of the passage that matches best, of the memory at this place."""
-        return int(self.passages[self.first[place] : self.first[place + 1]].argmax())
 
     def explanations(self) -> list[Explanation]:
         """Why each of the best memories stands where it stands, in their order."""
@@ -78,43 +73,67 @@ class Ranking:
         return explained
 
 
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """(k,) places of the best memories, best first, and the row of each one's best passage."""
+
+    places: Integers
+    rows: Integers
+
+
+def pooled(evidence: Evidence, scores: Floats, limit: int, fusion: Fusion) -> Pool:
+    """Of n memories with (n,) scores those of which the best `limit` that differ are chosen."""
+    places = ordered(evidence, scores, limit + SPARE_HITS)
+    return Pool(places, _best_rows(_passages(evidence, fusion), evidence.first, places))
+
+
+def with_nearest(evidence: Evidence, pool: Pool) -> Integers:
+    """The rows of a pool and of the nearest passages, by which is judged whether any answers."""
+    import numpy as np
+
+    if evidence.cosines is None:
+        return pool.rows
+    count = min(NEAREST_JUDGED, len(evidence.cosines))
+    nearest = np.argpartition(-evidence.cosines, count - 1)[:count]
+    return np.union1d(pool.rows, nearest)
+
+
 def rank(
-    evidence: Evidence, scores: Floats, vectors: Floats, limit: int, tuning: Tuning
+    evidence: Evidence, scores: Floats, pool: Pool, vectors: Floats, limit: int, tuning: Tuning
 ) -> Ranking:
-    """Of n memories with (n,) scores take the best `limit` that differ.
-
-    `vectors` (s, d) are those that the evidence's rows point into.
-    """
-
+    """Choose the best `limit` that differ, of a pool whose (k, d) vectors are those of its rows."""
     first, words, cosines = evidence.first, evidence.text, evidence.cosines
-    passages = _passages(evidence, tuning.fusion)
-    order = ordered(evidence, scores)
-    pool = order[: limit + SPARE_HITS]
-    best = vectors[evidence.rows[_best_rows(passages, first, pool)]]
-    places = pool[diversified(scores[pool], best, limit, tuning.diversity)]
+    chosen = diversified(scores[pool.places], vectors, limit, tuning.diversity)
     text = None if words is None else best_of_passages(words, first)
     best_cosines = None if cosines is None else best_of_passages(cosines, first)
-    answerable = _answerable(text, best_cosines, evidence.most_text, tuning.calibration)
-    relevance = answerable * tuning.calibration.of_hits(scores[order[:limit]], len(evidence))
+    answerable = _answerable(text, best_cosines, evidence, tuning.calibration)
+    best = scores[pool.places[:limit]]
+    relevance = answerable * tuning.calibration.of_hits(best, evidence.admitted)
     return Ranking(
-        places=places.tolist(),
+        places=pool.places[chosen].tolist(),
+        passages=[int(row - first[place]) for place, row in _pairs(pool, chosen)],
         relevance=relevance.tolist(),
         answerable=answerable,
-        no_match=not len(places) or answerable < tuning.calibration.threshold,
+        no_match=not len(chosen) or answerable < tuning.calibration.threshold,
         scores=scores,
         text=text,
         cosines=best_cosines,
-        passages=passages,
-        first=first,
     )
 
 
-def ordered(evidence: Evidence, scores: Floats) -> Integers:
-    """The places of the memories that a leg found, best first."""
+def _pairs(pool: Pool, chosen: list[int]) -> Iterable[tuple[int, int]]:
+    return zip(pool.places[chosen].tolist(), pool.rows[chosen].tolist(), strict=True)
+
+
+def ordered(evidence: Evidence, scores: Floats, most: int) -> Integers:
+    """The places of the memories that a leg found, best first, and no more than `most`."""
     import numpy as np
 
     found = np.flatnonzero(_found(evidence))
-    return found[np.argsort(-scores[found], kind="stable")]
+    if len(found) > most:
+        least = np.partition(scores[found], len(found) - most)[len(found) - most]
+        found = found[scores[found] >= least]
+    return found[np.argsort(-scores[found], kind="stable")][:most]
 
 
 def best_passages(evidence: Evidence, fusion: Fusion, places: Integers) -> list[int]:
@@ -145,7 +164,8 @@ def fused(evidence: Evidence, fusion: Fusion, *, alone: bool = False) -> Floats:
     text = leg(evidence.text, first, fusion)
     if alone:
         return text
-    scores = with_session_evidence(blended(text, vector, fusion), evidence.sessions, fusion)
+    blend = blended(text, vector, fusion)
+    scores = with_session_evidence(blend, evidence.sessions, evidence.memories, fusion)
     return with_recency(scores, evidence.ages, fusion)
 
 
@@ -160,7 +180,7 @@ def _neutral(cosines: Floats) -> Floats:
 
 
 def _answerable(
-    text: Floats | None, cosines: Floats | None, most: float, calibration: Calibration
+    text: Floats | None, cosines: Floats | None, evidence: Evidence, calibration: Calibration
 ) -> float:
     """The probability that any memory answers: by its vectors, or its words before it has any."""
     import numpy as np
@@ -169,11 +189,13 @@ def _answerable(
     if every is None or not len(every):
         return 0.0
     known = np.zeros(len(every), bool) if cosines is None else cosines > UNKNOWN_COSINE
+    unknown = len(known) - int(known.sum())
+    most, memories = evidence.most_text, evidence.admitted
     found = [0.0]
     if cosines is not None and known.any():
-        found.append(calibration.answerable(None, cosines[known], most))
-    if text is not None and not known.all():
-        found.append(calibration.answerable(np.where(known, 0, text), None, most))
+        found.append(calibration.answerable(None, cosines[known], most, memories - unknown))
+    if text is not None and unknown:
+        found.append(calibration.answerable(np.where(known, 0, text), None, most, memories))
     return max(found)
 
 

@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from byheart_store import schema
 from byheart_store.database import Database
 from byheart_store.errors import InvalidInput, ModelUnavailable
-from byheart_store.evidence import Evidence, gather_evidence
+from byheart_store.evidence import Evidence, exact_cosines, gather_evidence
 from byheart_store.filters import to_sql
 from byheart_store.models import ActiveModel, column_of
 from byheart_store.passages import Span, count_tokens
-from byheart_store.ranking import Ranking, best_passages, fused, ordered, rank
+from byheart_store.ranking import (
+    Pool,
+    Ranking,
+    best_passages,
+    fused,
+    ordered,
+    pooled,
+    rank,
+    with_nearest,
+)
 from byheart_store.records import (
     ADMIT_ALL,
     DEFAULT_LIMIT,
@@ -32,7 +41,7 @@ from byheart_store.records import (
 from byheart_store.reranking import readable, reranked
 from byheart_store.rows import said
 from byheart_store.shown import LONGEST_SHOWN, shown_span
-from byheart_store.snapshot import Snapshot, Snapshots
+from byheart_store.snapshot import Snapshot, Snapshots, Taken
 from byheart_store.tuning import DEFAULT_TUNING, Tuning
 
 if TYPE_CHECKING:
@@ -84,6 +93,31 @@ class Means:
         return column_of(self.encoder).column if self.encoder else None
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the legs say in a snapshot, the query's (d,) vector, and the rows read so far."""
+
+    snapshot: Snapshot
+    evidence: Evidence
+    vector: NDArray[np.float32] | None
+    taken: Taken | None = None
+
+    def vectors_of(self, pool: Pool) -> NDArray[np.float32]:
+        """(k, d) the vectors of a pool's passages, zeros where none is known."""
+        import numpy as np
+
+        rows = self.evidence.rows[pool.rows]
+        if self.snapshot.vectors is not None:
+            return self.snapshot.vectors[rows]
+        if self.taken is None or self.vector is None:
+            return np.zeros((len(rows), 0), np.float32)
+        # Exact cosines may have brought in another candidate at the very end of the pool.
+        known = [number for number, row in enumerate(rows.tolist()) if row in self.taken]
+        vectors = np.zeros((len(rows), len(self.vector)), np.float32)
+        vectors[known], _ = self.taken.vectors(rows[known].tolist())
+        return vectors
+
+
 class Recaller:
     """Answers queries from the tables of one open store."""
 
@@ -92,7 +126,7 @@ class Recaller:
         self._database = database
         self._model = model
         self._snapshots = Snapshots(database)
-        self._asked: dict[tuple[object, ...], Evidence] = {}
+        self._asked: dict[tuple[object, ...], tuple[Evidence, NDArray[np.float32] | None]] = {}
 
     async def recall(
         self, question: Question, *, wait_for_model: bool
@@ -103,25 +137,34 @@ class Recaller:
         read; the question is then asked of the version that has come in its place.
         """
         for _ in range(MOST_TRIES - 1):
-            version = await self._database.memories.version()
+            version, description = await self._database.described()
             try:
-                return await self._recall(question, wait_for_model)
+                return await self._recall(question, version, description, wait_for_model)
             except (OSError, RuntimeError):
                 if await self._database.memories.version() == version:
                     raise
-        return await self._recall(question, wait_for_model)
+        version, description = await self._database.described()
+        return await self._recall(question, version, description, wait_for_model)
 
     async def _recall(
-        self, question: Question, wait_for_model: bool
+        self,
+        question: Question,
+        version: int,
+        description: schema.Description,
+        wait_for_model: bool,
     ) -> tuple[Recall, LoggedRecall]:
         began = time.perf_counter()
-        means = await self._means(question.mode, wait=wait_for_model)
-        snapshot = await self._snapshots.current(means.column)
-        evidence = await self._evidence(question, means, snapshot)
+        means = await self._means(question.mode, description, wait=wait_for_model)
+        if means.column is not None and description.column(means.column) is None:
+            version = await self._database.memories.version()  # loading the model has added it
+        snapshot = await self._snapshots.at(version, means.column)
         tuning = means.tuning.preferring_recent() if question.prefer_recent else means.tuning
-        scores = await self._scores(question, means, tuning, snapshot, evidence)
-        ranking = rank(evidence, scores, snapshot.vectors, question.limit, tuning)
-        hits = await self._hits(question, snapshot, evidence, ranking)
+        found = await self._refined(await self._found(question, means, snapshot), question, tuning)
+        scores = await self._scores(question, means, tuning, found)
+        pool = pooled(found.evidence, scores, question.limit, tuning.fusion)
+        vectors = found.vectors_of(pool)
+        ranking = rank(found.evidence, scores, pool, vectors, question.limit, tuning)
+        hits = await self._hits(question, found, ranking)
         recall = Recall(
             recall_id=uuid7(),
             query=question.query,
@@ -135,26 +178,26 @@ class Recaller:
         return recall, _logged(recall, question, means)
 
     async def evidence(self, question: Question) -> tuple[Evidence, tuple[str, ...]]:
-        """What the legs say of each memory, waiting for the model, and the memories' ids.
+        """What the legs say of every memory, waiting for the model, and the memories' ids.
 
         Raises:
             ModelUnavailable, ModelMismatch: there is no model to ask with.
         """
         means = Means(await self._model.wait())
-        snapshot = await self._snapshots.current(means.column)
-        evidence = await self._evidence(question, means, snapshot)
-        return evidence, tuple(snapshot.ids[place] for place in evidence.memories)
+        version = await self._database.memories.version()
+        snapshot = await self._snapshots.at(version, means.column, whole=True)
+        evidence = (await self._found(question, means, snapshot)).evidence
+        return evidence, snapshot.ids(evidence.memories)
 
     async def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of memories in the active column, read as of the latest commit."""
-        column = (await self._database.describe()).active_column
-        snapshot = await self._snapshots.current(column.column if column else None)
+        version, description = await self._database.described()
+        snapshot = await self._snapshots.at(version, description.active, whole=True)
         return snapshot.vectors_of(ids)
 
-    async def _means(self, mode: Mode, *, wait: bool) -> Means:
+    async def _means(self, mode: Mode, description: schema.Description, *, wait: bool) -> Means:
         if mode == "text":
             return Means()
-        description = await self._database.describe()
         column = description.active_column
         tuning = (column.tuning if column else None) or DEFAULT_TUNING
         try:
@@ -175,53 +218,60 @@ class Recaller:
             raise self._model.failure
         return encoder
 
-    async def _evidence(self, question: Question, means: Means, snapshot: Snapshot) -> Evidence:
+    async def _found(self, question: Question, means: Means, snapshot: Snapshot) -> Found:
         """What the legs say; asked again with another limit, they need not be asked again."""
+        is_whole = snapshot.vectors is not None
         predicate = to_sql(question.where)
-        key = (snapshot.version, means.column, question.mode, question.query, predicate)
-        known = self._asked.get(key)
-        if known is not None:
-            return known
-        words = None if question.mode == "vector" else question.query
-        encoding = _encoded(question.query, means.encoder)
-        evidence = await gather_evidence(snapshot, words, encoding, predicate)
-        if len(self._asked) >= MOST_ANSWERS_KEPT:
-            self._asked.pop(next(iter(self._asked)), None)
-        self._asked[key] = evidence
-        return evidence
+        key = (snapshot.version, means.column, is_whole, question.mode, question.query, predicate)
+        if key not in self._asked:
+            words = None if question.mode == "vector" else question.query
+            encoding = asyncio.ensure_future(_encoded(question.query, means.encoder))
+            evidence = await gather_evidence(snapshot, words, encoding, question.where)
+            if len(self._asked) >= MOST_ANSWERS_KEPT:
+                self._asked.pop(next(iter(self._asked)), None)
+            self._asked[key] = evidence, await encoding
+        evidence, vector = self._asked[key]
+        return Found(snapshot, evidence, vector)
+
+    async def _refined(self, found: Found, question: Question, tuning: Tuning) -> Found:
+        """The same with exact cosines of the best candidates, whose memories are read with them."""
+        if found.snapshot.vectors is not None or not len(found.evidence):
+            return found
+        evidence = found.evidence
+        scores = _fused(evidence, question, tuning)
+        pool = pooled(evidence, scores, question.limit, tuning.fusion)
+        places = with_nearest(evidence, pool)
+        heads = found.snapshot.first[evidence.memories[pool.places]]
+        rows = evidence.rows[places]
+        taken = await found.snapshot.take(list({*rows.tolist(), *heads.tolist()}))
+        if found.vector is not None and evidence.cosines is not None:
+            exact = exact_cosines(*taken.vectors(rows.tolist()), found.vector)
+            evidence = evidence.with_cosines(places, exact)
+        return replace(found, evidence=evidence, taken=taken)
 
     async def _scores(
-        self,
-        question: Question,
-        means: Means,
-        tuning: Tuning,
-        snapshot: Snapshot,
-        evidence: Evidence,
+        self, question: Question, means: Means, tuning: Tuning, found: Found
     ) -> NDArray[np.float32]:
         """(n,) scores of the memories: fused, and the best of them read once more."""
-        if question.mode != "hybrid":
-            return fused(evidence, tuning.fusion, alone=True)
-        scores = fused(evidence, tuning.fusion)
+        scores = _fused(found.evidence, question, tuning)
         reranking = tuning.reranking
         reranker = means.encoder.reranker if means.encoder and reranking.weight else None
-        if reranker is None:
+        if reranker is None or question.mode != "hybrid":
             return scores
-        places = ordered(evidence, scores)[: reranking.depth]
-        texts = await self._texts(snapshot, evidence, places, tuning)
+        places = ordered(found.evidence, scores, reranking.depth)
+        texts = await self._texts(found, places, tuning)
         lengths = [reranker.tokens(question.query, text) for text in texts]
         count = readable(lengths, reranking.tokens)
         read = await asyncio.to_thread(reranker.scores, question.query, texts[:count])
         return reranked(scores, places[:count], read, reranking.weight)
 
-    async def _texts(
-        self, snapshot: Snapshot, evidence: Evidence, places: NDArray[np.int64], tuning: Tuning
-    ) -> list[str]:
+    async def _texts(self, found: Found, places: NDArray[np.int64], tuning: Tuning) -> list[str]:
         """What the encoder reads of the best passage of each memory."""
-        winners = [int(evidence.memories[place]) for place in places]
-        memories = await snapshot.memories(winners)
-        passages = best_passages(evidence, tuning.fusion, places)
+        winners = found.evidence.memories[places].tolist()
+        memories = await found.snapshot.memories(winners, found.taken)
+        passages = best_passages(found.evidence, tuning.fusion, places)
         spans = [
-            snapshot.spans(winner)[passage]
+            found.snapshot.spans(winner)[passage]
             for winner, passage in zip(winners, passages, strict=True)
         ]
         return [
@@ -229,19 +279,16 @@ class Recaller:
             for memory, span in zip(memories, spans, strict=True)
         ]
 
-    async def _hits(
-        self, question: Question, snapshot: Snapshot, evidence: Evidence, ranking: Ranking
-    ) -> tuple[Hit, ...]:
-        winners = [int(evidence.memories[place]) for place in ranking.places]
-        memories = await snapshot.memories(winners)
+    async def _hits(self, question: Question, found: Found, ranking: Ranking) -> tuple[Hit, ...]:
+        winners = found.evidence.memories[ranking.places].tolist()
+        memories = await found.snapshot.memories(winners, found.taken)
         hits: list[Hit] = []
         left = question.max_tokens
         explanations = ranking.explanations()
-        for number, (place, winner) in enumerate(zip(ranking.places, winners, strict=True)):
-            memory = memories[number]
+        for number, (memory, winner) in enumerate(zip(memories, winners, strict=True)):
             span: Span | None = Span(0, len(memory.text))
             if left is not None or len(memory.text) > LONGEST_SHOWN:
-                passages, best = snapshot.spans(winner), ranking.best_passage(place)
+                passages, best = found.snapshot.spans(winner), ranking.passages[number]
                 whole = shown_span(memory.text, passages, best)
                 span = _fitting(memory.text, [whole, passages[best]], left)
             if span is None:
@@ -260,6 +307,10 @@ class Recaller:
                 )
             )
         return tuple(hits)
+
+
+def _fused(evidence: Evidence, question: Question, tuning: Tuning) -> NDArray[np.float32]:
+    return fused(evidence, tuning.fusion, alone=question.mode != "hybrid")
 
 
 async def _encoded(query: str, encoder: Encoder | None) -> NDArray[np.float32] | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
 from typing import Any, Literal
+from uuid import UUID
 
 import uuid_utils
 
@@ -236,6 +237,10 @@ class Filter:
             )
         )
 
+    def beyond_namespaces(self) -> Filter:
+        """The conditions other than namespaces and, unless one asks of the past, replacement."""
+        return replace(self, namespaces=(), include_replaced=self.as_of is None)
+
     def as_dict(self) -> dict[str, Any]:
         """The conditions given, as JSON values."""
         values: dict[str, Any] = {
@@ -437,6 +442,15 @@ def now() -> datetime:
 def uuid7() -> str:
     """A new id that sorts by the time it was made."""
     return str(uuid_utils.uuid7())
+
+
+def seconds_since(name: str) -> float | None:
+    """How long ago a `uuid7` id was made, by this machine's clock; None for any other text."""
+    try:
+        value = UUID(name)
+    except ValueError:
+        return None
+    return now().timestamp() - (value.int >> 80) / 1000 if value.version == 7 else None
 
 
 def checked_limit(limit: int) -> int:

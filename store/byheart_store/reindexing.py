@@ -138,6 +138,7 @@ class Reindexer:
         await self._database.write(lambda: self._add(column))
         await self._database.write(lambda: self._mark(column.column))
         rows = await self.fill(encoder, column, progress)
+        await self._database.index()
         while not await self._database.write(lambda: self._activate(column)):
             rows += await self.fill(encoder, column, progress)
         return rows

@@ -27,7 +27,9 @@ _PASSED_OVER = frozenset(ENGLISH)
 _SATURATION = 2.2
 """k1 + 1 of LanceDB's BM25: what a word that fills a text counts at the most, times its rarity."""
 
-_BEST = 10
+NEAREST_JUDGED = 10
+"""So many of the nearest tell whether any answers."""
+
 _MOST_MEMORIES = 665
 """More than these were not seen when the defaults were fitted; their number counts no further."""
 
@@ -46,17 +48,20 @@ class Calibration:
     hit: tuple[float, ...] = (2.689, 0.071, -6.159, -0.489, 0.836)
     threshold: float = 0.5
 
-    def answerable(self, text: Floats | None, cosines: Floats | None, most: float) -> float:
-        """The probability that any of n memories answers, n above 0.
+    def answerable(
+        self, text: Floats | None, cosines: Floats | None, most: float, memories: int
+    ) -> float:
+        """The probability that any of so many memories answers.
 
-        (n,) BM25 scores, of which no text could exceed `most`, and (n,) cosines; one may be None.
+        The best n of them have (n,) BM25 scores, of which no text could exceed `most`, and (n,)
+        cosines, n above 0; one may be None.
         """
         if cosines is not None:
-            return float(_probabilities(self.vectors, query_features(cosines)))
+            return float(_probabilities(self.vectors, query_features(cosines, memories)))
         if text is None:
             return 0.0
         share = min(1.0, float(text.max()) / most)
-        return float(_probabilities(self.words, [share, _log(len(text))]))
+        return float(_probabilities(self.words, [share, _log(memories)]))
 
     def of_hits(self, scores: Floats, memories: int) -> Floats:
         """(k,) fused scores in rank order, of so many memories -> (k,) probabilities.
@@ -66,13 +71,13 @@ class Calibration:
         return _probabilities(self.hit, hit_features(scores, memories))
 
 
-def query_features(cosines: Floats) -> Floats:
-    """(n,) cosines of memories -> (3,) best, mean of the best ten, logarithm of the number."""
+def query_features(cosines: Floats, memories: int) -> Floats:
+    """(n,) cosines of the best of so many memories -> (3,) best, mean of ten, logarithm."""
     import numpy as np
 
-    count = min(_BEST, len(cosines))
+    count = min(NEAREST_JUDGED, len(cosines))
     best = np.partition(cosines, len(cosines) - count)[-count:]
-    return np.array([best.max(), best.mean(), _log(len(cosines))])
+    return np.array([best.max(), best.mean(), _log(memories)])
 
 
 def hit_features(scores: Floats, memories: int) -> Floats:

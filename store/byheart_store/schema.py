@@ -215,14 +215,18 @@ def description_of(layout: pa.Schema) -> Description:
     return Description.from_json(metadata[DESCRIPTION_KEY.encode()].decode())
 
 
+async def has_text_index(memories: AsyncTable) -> bool:
+    """Whether the column that the text leg searches is indexed."""
+    return any(index.columns == [SEARCHED] for index in await memories.list_indices())
+
+
 async def create_text_index(memories: AsyncTable, *, anew: bool = False) -> None:
     """Index the column that the text leg searches, unless it is, or anew."""
     from lancedb.index import FTS
 
     # icu/split segments Chinese, Japanese and Thai, and finds `foo` in `foo_bar`.
     config = FTS(base_tokenizer="icu/split", custom_stop_words=ENGLISH)
-    indexed = {column for index in await memories.list_indices() for column in index.columns}
-    if anew or SEARCHED not in indexed:
+    if anew or not await has_text_index(memories):
         await memories.create_index(SEARCHED, config=config)
 
 

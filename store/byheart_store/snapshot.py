@@ -1,21 +1,23 @@
-"""One version of the memories, held ready for ranking: who stands where, and every vector.
+"""One version of the memories, held ready for ranking: who stands where, and the vectors.
 
 Brute force over vectors in memory answers faster than any query of the table until there are
-very many. The words are searched by LanceDB, on the very same version.
+very many; from then on the table's indexes are asked. The words are searched by LanceDB, on the
+very same version.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from bisect import bisect
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from byheart_store import schema
+from byheart_store import indexes, schema
 from byheart_store.database import Database
-from byheart_store.filters import listed
+from byheart_store.filters import to_sql
 from byheart_store.passages import Span
-from byheart_store.records import Memory
+from byheart_store.records import Filter, Memory
 from byheart_store.rows import PLACE, memory_of
 
 if TYPE_CHECKING:
@@ -28,101 +30,207 @@ if TYPE_CHECKING:
     Integers: TypeAlias = NDArray[np.int64]
     Booleans: TypeAlias = NDArray[np.bool_]
 
-_COLUMNS = [*PLACE, "at", "start", "end"]
+KEYS = (*PLACE, "at", "start", "end", "replaced_by")
 _MOST_MASKS = 256
 _MOST_KEPT = 2_000
 _LONGEST_KEPT = 10_000
+_ROWS_OF_A_FRAGMENT = 1 << 32
+_MOST_FRESH = 2_000
+"""More new rows than these are quicker sorted with all others than put in between."""
+
+PROBES = 20
+"""Partitions of the index of vectors that are searched; more where a filter leaves too few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Rows that were read whole; `numbers` tells where the row of each passage's place stands."""
+
+    rows: pa.Table
+    column: str | None
+    numbers: Mapping[int, int]
+
+    def __contains__(self, passage: object) -> bool:
+        return passage in self.numbers
+
+    def memory(self, passage: int) -> Memory:
+        """The memory that begins with this passage."""
+        (row,) = self.rows.slice(self.numbers[passage], 1).to_pylist()
+        return memory_of(row)
+
+    def vectors(self, passages: Sequence[int]) -> tuple[Floats, Booleans]:
+        """(k, d) the vectors of passages, zeros where there is none, and (k,) which have one."""
+        numbers = [self.numbers[passage] for passage in passages]
+        vectors, embedded = _vectors(self.rows, self.column)
+        return vectors[numbers], embedded[numbers]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """m memories with r passages, sorted by namespace, session and turn, passages in order.
 
-    `first` (m + 1,) tells where each memory's passages begin, `sessions` (m,) numbers the sessions,
-    -1 where there is none, `moments` (m,) are seconds since 1970, NaN where it is not known when.
+    `keys` has r rows: `KEYS` and `_rowid`. `first` (m + 1,) tells where each memory's passages
+    begin, `sessions` (m,) numbers the sessions, -1 where there is none, `moments` (m,) are seconds
+    since 1970, NaN where it is not known when, `replaced` (m,) tells who has a successor.
     `vectors` (r, d) holds unit rows, zeros where `embedded` (r,) is false; without a vector column
-    d is 0. `places` (r,) are those of the passages in the order of `sorted_row_ids`.
+    d is 0. Both are None where the table's indexes are asked instead. `places` (r,) are those of
+    the passages in the order of `sorted_row_ids`.
     """
 
     table: AsyncTable
     version: int
     column: str | None
-    ids: Sequence[str]
+    keys: pa.Table
     first: Integers
     sessions: Integers
     moments: NDArray[np.float64]
-    starts: Integers
-    ends: Integers
-    vectors: Floats
-    embedded: Booleans
+    replaced: Booleans
+    vectors: Floats | None
+    embedded: Booleans | None
     sorted_row_ids: Integers
     places: Integers
     _masks: dict[str, Booleans] = field(default_factory=dict)
     _memories: dict[int, Memory] = field(default_factory=dict)
 
-    async def admitted(self, predicate: str) -> Booleans:
-        """(m,) which memories a SQL predicate admits; remembered for the next query."""
-        import numpy as np
+    def __len__(self) -> int:
+        return len(self.first) - 1
 
-        if predicate not in self._masks:
-            query = self.table.query().where(f"passage = 0 AND ({predicate})").with_row_id()
-            rows = await query.select(["passage"]).to_arrow()
-            mask = np.zeros(len(self.starts), bool)
-            mask[self._places_of(rows)] = True
+    @property
+    def passages(self) -> int:
+        """r, the number of passages."""
+        return len(self.places)
+
+    def ids(self, memories: Integers) -> tuple[str, ...]:
+        """The ids of the memories at these places."""
+        return tuple(self.keys.column("id").take(self.first[memories]).to_pylist())
+
+    async def admitted(self, where: Filter) -> Booleans:
+        """(m,) which memories a filter admits; remembered for the next query."""
+        name = to_sql(where)
+        if name not in self._masks:
+            mask = self._of_namespaces(where.namespaces)
+            if where.as_of is None and not where.include_replaced:
+                mask &= ~self.replaced
+            rest = where.beyond_namespaces()
+            if rest.narrows:
+                mask &= await self._matching(to_sql(rest))
             if len(self._masks) >= _MOST_MASKS:
                 self._masks.clear()
-            self._masks[predicate] = mask[self.first[:-1]]
-        return self._masks[predicate]
+            self._masks[name] = mask
+        return self._masks[name]
 
-    async def words(self, query: str, predicate: str) -> Floats:
-        """(r,) BM25 scores of the query, 0 where no word is found."""
+    def _of_namespaces(self, names: Sequence[str]) -> Booleans:
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if not names:
+            return np.ones(len(self), bool)
+        namespaces = self.keys.column("namespace").combine_chunks()
+        of_rows = pc.is_in(namespaces.dictionary, pa.array(names, pa.string())).to_numpy(
+            zero_copy_only=False
+        )
+        mask: Booleans = of_rows[namespaces.indices.to_numpy()[self.first[:-1]]]
+        return mask
+
+    async def _matching(self, predicate: str) -> Booleans:
+        import numpy as np
+
+        query = self.table.query().where(f"passage = 0 AND ({predicate})").with_row_id()
+        rows = await query.select(["passage"]).to_arrow()
+        mask = np.zeros(self.passages, bool)
+        mask[self._places_of(rows)] = True
+        return mask[self.first[:-1]]
+
+    async def words(
+        self, query: str, most: int, predicate: str | None = None
+    ) -> tuple[Integers, Floats]:
+        """The (k,) passages that the words of a query find, at `most`, and their BM25 scores."""
         import numpy as np
         from lancedb.query import MatchQuery
 
-        scores = np.zeros(len(self.starts), np.float32)
-        if not len(scores):
-            return scores
+        if not self.passages:
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
         match = MatchQuery(query, schema.SEARCHED)  # type: ignore[call-arg]  # its defaults are hidden
-        search = self.table.query().nearest_to_text(match).where(predicate)
-        rows = await search.select(["_rowid", "_score"]).limit(len(scores)).to_arrow()
-        scores[self._places_of(rows)] = rows.column("_score").to_numpy()
-        return scores
+        search = self.table.query().nearest_to_text(match)
+        if predicate is not None:
+            search = search.where(predicate)
+        rows = await search.select(["_rowid", "_score"]).limit(most).to_arrow()
+        return self._places_of(rows), rows.column("_score").to_numpy()
+
+    async def nearest(
+        self, vector: Floats, most: int, predicate: str | None = None
+    ) -> tuple[Integers, Floats]:
+        """The (k,) passages nearest to a (d,) vector, at `most`, by the index, and their cosines.
+
+        The index holds each component in a byte, so that the cosines are off in the third digit.
+        """
+        search = self.table.query().nearest_to(vector).column(self.column or "")
+        search = search.distance_type("cosine").minimum_nprobes(PROBES).maximum_nprobes(0)
+        if predicate is not None:
+            search = search.where(predicate)
+        rows = await search.select(["_rowid", "_distance"]).limit(most).to_arrow()
+        return self._places_of(rows), 1 - rows.column("_distance").to_numpy()
+
+    def memories_of(self, passages: Integers) -> Integers:
+        """(k,) places of passages -> (k,) places of their memories."""
+        import numpy as np
+
+        memories: Integers = np.searchsorted(self.first, passages, "right") - 1
+        return memories
 
     def spans(self, memory: int) -> list[Span]:
         """The passages of the memory at this place."""
-        low, high = self.first[memory], self.first[memory + 1]
-        pairs = zip(self.starts[low:high].tolist(), self.ends[low:high].tolist(), strict=True)
-        return [Span(start, end) for start, end in pairs]
+        low, high = int(self.first[memory]), int(self.first[memory + 1])
+        rows = self.keys.slice(low, high - low).select(["start", "end"]).to_pydict()
+        return [Span(start, end) for start, end in zip(rows["start"], rows["end"], strict=True)]
 
     def vectors_of(self, ids: Sequence[str]) -> Floats:
         """(n, d) the vectors of the memories' first passages, zeros where there is none."""
         import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
 
-        places = {name: place for place, name in enumerate(self.ids)}
+        if self.vectors is None:
+            raise ValueError("the vectors of this snapshot were not read")
+        every = self.keys.column("id").take(self.first[:-1])
+        places = pc.index_in(pa.array(ids, pa.string()), every)
+        known = places.is_valid().to_numpy(zero_copy_only=False)
         vectors = np.zeros((len(ids), self.vectors.shape[1]), np.float32)
-        for number, name in enumerate(ids):
-            if name in places:
-                vectors[number] = self.vectors[self.first[places[name]]]
+        vectors[known] = self.vectors[self.first[places.drop_null().to_numpy()]]
         return vectors
 
-    async def memories(self, places: Sequence[int]) -> list[Memory]:
-        """The memories at these places; what was recalled before is not read again."""
-        known = {place: self._memories[place] for place in places if place in self._memories}
-        known |= await self._read([place for place in places if place not in known])
-        return [known[place] for place in places]
+    async def memories(self, places: Sequence[int], taken: Taken | None = None) -> list[Memory]:
+        """The memories at these places; what was taken or recalled before is not read again."""
+        rows = [int(self.first[place]) for place in places]
+        known = {row: self._memories[row] for row in rows if row in self._memories}
+        if taken is not None:
+            known |= {row: taken.memory(row) for row in rows if row in taken and row not in known}
+        missing = [row for row in rows if row not in known]
+        if missing:
+            found = await self.take(missing, with_vectors=False)
+            known |= {row: found.memory(row) for row in missing}
+        self._keep({row: memory for row, memory in known.items() if row not in self._memories})
+        return [known[row] for row in rows]
 
-    async def _read(self, places: Sequence[int]) -> dict[int, Memory]:
-        if not places:
-            return {}
-        by_id = {self.ids[place]: place for place in places}
-        query = self.table.query().where(f"passage = 0 AND id IN {listed(by_id)}")
-        rows = await query.select(list(schema.MEMORY_COLUMNS)).to_list()
-        found = {by_id[row["id"]]: memory_of(row) for row in rows}
-        if len(self._memories) >= _MOST_KEPT:
+    def _keep(self, memories: Mapping[int, Memory]) -> None:
+        if len(self._memories) + len(memories) >= _MOST_KEPT:
             self._memories.clear()
-        short = {place: new for place, new in found.items() if len(new.text) <= _LONGEST_KEPT}
+        short = {row: one for row, one in memories.items() if len(one.text) <= _LONGEST_KEPT}
         self._memories.update(short)
-        return found
+
+    async def take(self, passages: Sequence[int], *, with_vectors: bool = True) -> Taken:
+        """Read the rows of passages whole, with their vectors where these are asked for."""
+        import numpy as np
+
+        columns = list(schema.MEMORY_COLUMNS)
+        if with_vectors and self.column is not None:
+            columns.append(self.column)
+        row_ids = self.keys.column("_rowid").take(np.asarray(passages, np.int64)).to_pylist()
+        query = self.table.take_row_ids(row_ids).with_row_id().select(columns)
+        rows = await query.to_arrow()
+        order = self._places_of(rows).tolist()
+        return Taken(rows, self.column, {row: number for number, row in enumerate(order)})
 
     def _places_of(self, rows: pa.Table) -> Integers:
         import numpy as np
@@ -141,45 +249,174 @@ class Snapshots:
         self._latest: Snapshot | None = None
         self._taking = asyncio.Lock()
 
-    async def current(self, column: str | None) -> Snapshot:
-        """The memories as of the latest commit of any process, with the vectors of a column."""
+    async def at(self, version: int, column: str | None, *, whole: bool = False) -> Snapshot:
+        """The memories of a version, with the vectors of a column in memory up to some size.
+
+        With `whole` the vectors are held however many there are.
+        """
         async with self._taking:
-            version = await self._database.memories.version()
             latest = self._latest
-            if latest is None or (latest.version, latest.column) != (version, column):
+            if latest is None or not _serves(latest, version, column, whole=whole):
                 table = await self._database.memories_at(version)
-                latest = self._latest = await take_snapshot(table, version, column)
-            return latest
+                latest = await _advanced(latest, table, version, column, whole=whole)
+                self._latest = latest or await take_snapshot(table, version, column, whole=whole)
+            return self._latest  # type: ignore[return-value]
 
 
-async def take_snapshot(table: AsyncTable, version: int, column: str | None) -> Snapshot:
+def _serves(latest: Snapshot, version: int, column: str | None, *, whole: bool) -> bool:
+    held = latest.vectors is not None or not whole
+    return (latest.version, latest.column) == (version, column) and held
+
+
+async def take_snapshot(
+    table: AsyncTable, version: int, column: str | None, *, whole: bool = False
+) -> Snapshot:
     """Read the version of the memories that `table` stays at."""
-    columns = _COLUMNS if column is None else [*_COLUMNS, column]
-    rows = await table.query().with_row_id().select(columns).to_arrow()
-    return await asyncio.to_thread(_arranged, table, version, column, rows)
+    held = whole or await table.count_rows() < indexes.INDEXED_FROM
+    rows = await _read(table, column if held else None)
+    return await asyncio.to_thread(_sorted, table, version, column, rows, held=held)
 
 
-def _arranged(table: AsyncTable, version: int, column: str | None, rows: pa.Table) -> Snapshot:
-    import numpy as np
+async def _read(table: AsyncTable, column: str | None, predicate: str | None = None) -> pa.Table:
+    query = table.query().with_row_id().select([*KEYS, *([column] if column else [])])
+    return await (query if predicate is None else query.where(predicate)).to_arrow()
+
+
+def _sorted(
+    table: AsyncTable, version: int, column: str | None, rows: pa.Table, *, held: bool
+) -> Snapshot:
     import pyarrow.compute as pc
 
     order = pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in PLACE])
-    keys = rows.select([*_COLUMNS, "_rowid"]).take(order)
-    vectors, embedded = _vectors(rows, column, order.to_numpy())
+    vectors = embedded = None
+    if held:
+        vectors, embedded = _vectors(rows, column)
+        vectors, embedded = vectors[order.to_numpy()], embedded[order.to_numpy()]
+    return _arranged(table, version, column, _keys(rows).take(order), vectors, embedded)
+
+
+def _keys(rows: pa.Table) -> pa.Table:
+    """The keys alone; names that many rows share are held once."""
+    keys = rows.select([*KEYS, "_rowid"])
+    for name in ("namespace", "session", "replaced_by"):
+        place = keys.schema.get_field_index(name)
+        keys = keys.set_column(place, name, keys.column(name).dictionary_encode())
+    return keys.unify_dictionaries().combine_chunks()
+
+
+async def _advanced(
+    latest: Snapshot | None, table: AsyncTable, version: int, column: str | None, *, whole: bool
+) -> Snapshot | None:
+    """The snapshot of a later version by what has changed since; None where that is no saving.
+
+    No row of a fragment ever changes in what is held of it here, but that it gets its vector: a
+    change writes a new row into a new fragment and deletes the old one.
+    """
+    if latest is None or latest.column != column or not latest.passages:
+        return None
+    if latest.vectors is None and whole:
+        return None
+    if latest.embedded is not None and column is not None and not latest.embedded.all():
+        return None
+    last = int(latest.sorted_row_ids[-1])
+    count, was_last = await asyncio.gather(table.count_rows(), _still_there(latest, table))
+    if not was_last or (latest.vectors is not None and count >= indexes.INDEXED_FROM and not whole):
+        return None
+    from_then_on = f"_rowid >= {(last // _ROWS_OF_A_FRAGMENT + 1) * _ROWS_OF_A_FRAGMENT}"
+    held = None if latest.vectors is None else column
+    fresh = await _read(table, held, from_then_on)
+    if len(fresh) > _MOST_FRESH:
+        return None
+    kept = None
+    if count != latest.passages + len(fresh):
+        present = await table.query().with_row_id().select([]).to_arrow()
+        kept = _present(latest, present)
+    return await asyncio.to_thread(_merged, latest, table, version, fresh, kept)
+
+
+async def _still_there(latest: Snapshot, table: AsyncTable) -> bool:
+    """Whether the newest row is the same: a store put back from a backup may count otherwise."""
+    place = int(latest.places[-1])
+    row_id = int(latest.sorted_row_ids[-1])
+    (known,) = latest.keys.slice(place, 1).select(["id", "created"]).to_pylist()
+    try:
+        found = await table.take_row_ids([row_id]).select(["id", "created"]).to_list()
+    except (ValueError, RuntimeError, OSError):
+        return False
+    return found == [known]
+
+
+def _present(latest: Snapshot, rows: pa.Table) -> Booleans:
+    import numpy as np
+
+    row_ids = latest.keys.column("_rowid").to_numpy()
+    return np.isin(row_ids, rows.column("_rowid").to_numpy())
+
+
+def _merged(
+    latest: Snapshot, table: AsyncTable, version: int, fresh: pa.Table, kept: Booleans | None
+) -> Snapshot:
+    """The rows kept with the fresh ones put in between, without sorting all of them again."""
+    import numpy as np
+    import pyarrow as pa
+
+    keys, vectors, embedded = latest.keys, latest.vectors, latest.embedded
+    if kept is not None:
+        keys = keys.filter(pa.array(kept))
+        vectors = None if vectors is None else vectors[kept]
+        embedded = None if embedded is None else embedded[kept]
+    if len(fresh):
+        added = _sorted(table, version, latest.column, fresh, held=vectors is not None)
+        places = _places_between(keys, added.keys)
+        order = np.insert(np.arange(len(keys)), places, len(keys) + np.arange(len(fresh)))
+        both = pa.concat_tables([keys, added.keys]).unify_dictionaries().combine_chunks()
+        keys = both.take(pa.array(order))
+        if vectors is not None and added.vectors is not None:
+            vectors = np.insert(vectors, places, added.vectors, axis=0)
+        if embedded is not None and added.embedded is not None:
+            embedded = np.insert(embedded, places, added.embedded)
+    return _arranged(table, version, latest.column, keys, vectors, embedded)
+
+
+def _places_between(keys: pa.Table, added: pa.Table) -> list[int]:
+    """Where each of the added rows belongs among the sorted keys."""
+    columns = [keys.column(name).combine_chunks() for name in PLACE]
+
+    def key(row: int) -> tuple[object, ...]:
+        return _sortable(column[row].as_py() for column in columns)
+
+    wanted = zip(*(added.column(name).to_pylist() for name in PLACE), strict=True)
+    return [bisect(range(len(keys)), _sortable(values), key=key) for values in wanted]
+
+
+def _sortable(values: Iterable[object]) -> tuple[object, ...]:
+    """As Arrow sorts: what is null comes last."""
+    return tuple((value is None, value) if value is not None else (True,) for value in values)
+
+
+def _arranged(
+    table: AsyncTable,
+    version: int,
+    column: str | None,
+    keys: pa.Table,
+    vectors: Floats | None,
+    embedded: Booleans | None,
+) -> Snapshot:
+    import numpy as np
+
     firsts = np.flatnonzero(keys.column("passage").to_numpy() == 0)
-    heads = keys.take(firsts)
     row_ids = keys.column("_rowid").to_numpy()
-    by_row_id = np.argsort(row_ids)
+    by_row_id = np.argsort(row_ids, kind="stable")
+    heads = keys.select(["namespace", "session", "at", "replaced_by"]).take(firsts)
     return Snapshot(
         table=table,
         version=version,
         column=column,
-        ids=heads.column("id").to_pylist(),
+        keys=keys,
         first=np.append(firsts, len(row_ids)),
         sessions=_sessions(heads),
         moments=_moments(heads),
-        starts=keys.column("start").to_numpy(),
-        ends=keys.column("end").to_numpy(),
+        replaced=heads.column("replaced_by").is_valid().to_numpy(),
         vectors=vectors,
         embedded=embedded,
         sorted_row_ids=row_ids[by_row_id],
@@ -194,10 +431,9 @@ def _sessions(heads: pa.Table) -> Integers:
 
     begins = np.zeros(len(heads), bool)
     for name in ("namespace", "session"):
-        column = heads.column(name)
-        same = pc.fill_null(pc.equal(column.slice(1), column.slice(0, len(column) - 1)), False)
-        begins[1:] |= ~same.to_numpy()
-    has_session = pc.is_valid(heads.column("session")).to_numpy()
+        codes = pc.fill_null(heads.column(name).combine_chunks().indices, -1).to_numpy()
+        begins[1:] |= codes[1:] != codes[:-1]
+    has_session = heads.column("session").is_valid().to_numpy()
     return np.where(has_session, np.cumsum(begins), -1)
 
 
@@ -210,8 +446,8 @@ def _moments(heads: pa.Table) -> NDArray[np.float64]:
     return moments
 
 
-def _vectors(rows: pa.Table, column: str | None, order: Integers) -> tuple[Floats, Booleans]:
-    """(r, d) vectors in the given order, zeros where a row has none, and (r,) which have one."""
+def _vectors(rows: pa.Table, column: str | None) -> tuple[Floats, Booleans]:
+    """(k, d) vectors, zeros where a row has none, and (k,) which have one."""
     import numpy as np
 
     if column is None:
@@ -221,4 +457,4 @@ def _vectors(rows: pa.Table, column: str | None, order: Integers) -> tuple[Float
     dimension = values.type.list_size
     vectors = np.zeros((len(values), dimension), np.float32)
     vectors[present] = values.drop_null().flatten().to_numpy().reshape(-1, dimension)
-    return vectors[order], present[order]
+    return vectors, present

@@ -68,6 +68,7 @@ def evidence(text: Floats, cosines: Floats) -> Evidence:
         ages=np.full(count, np.nan, np.float32),
         first=np.arange(count + 1),
         rows=np.arange(count),
+        admitted=count,
         most_text=30.0,
         text=text.astype(np.float32),
         cosines=cosines.astype(np.float32),
@@ -426,5 +427,5 @@ def dimmed(queries: Sequence[Judged]) -> list[Judged]:
 def brier(queries: Sequence[Judged], vectors: tuple[float, ...]) -> float:
     """The mean squared error of the probability that anything answers."""
     calibration = replace(DEFAULT_TUNING.calibration, vectors=vectors)
-    said = [calibration.answerable(None, one.cosines, 1.0) for one in queries]
+    said = [calibration.answerable(None, one.cosines, 1.0, len(one.cosines)) for one in queries]
     return float(np.mean([(p - bool(one.gold)) ** 2 for p, one in zip(said, queries, strict=True)]))

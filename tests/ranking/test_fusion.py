@@ -211,11 +211,28 @@ class TestBlending:
         assert blended(text, vector, replace(PLAIN, vector=0.5)).argmax() == 1
 
 
+def evidenced(scores: Floats, sessions: Integers, fusion: Fusion) -> Floats:
+    """With what the session says, where every turn of it is among the memories."""
+    return with_session_evidence(scores, sessions, np.arange(len(scores)), fusion)
+
+
 class TestSessionEvidence:
+    @given(turns(), st.data())
+    def test_turns_that_are_left_out_keep_the_others_apart(
+        self, found: tuple[Floats, Integers], data: st.DataObject
+    ) -> None:
+        scores, sessions = found
+        kept = np.array(
+            data.draw(st.lists(st.booleans(), min_size=len(scores), max_size=len(scores))), bool
+        )
+        silent, fusion = np.where(kept, scores, 0).astype(np.float32), replace(PLAIN, session=0)
+        some = with_session_evidence(scores[kept], sessions[kept], np.flatnonzero(kept), fusion)
+        np.testing.assert_allclose(some, evidenced(silent, sessions, fusion)[kept], atol=1e-5)
+
     def test_turns_within_three_of_a_find_gain_less_with_distance(self) -> None:
         scores, fusion = np.zeros(12, np.float32), replace(PLAIN, session=0)
         scores[5] = 4
-        gain = with_session_evidence(scores, np.zeros(12, np.int64), fusion) - scores
+        gain = evidenced(scores, np.zeros(12, np.int64), fusion) - scores
         shares = dict(NEIGHBOURS)
         expected = [PLAIN.window * 4 * shares.get(abs(place - 5), 0) for place in range(12)]
         np.testing.assert_allclose(gain, expected, atol=1e-6)
@@ -229,8 +246,8 @@ class TestSessionEvidence:
         place = data.draw(st.integers(0, len(scores) - 1))
         raised = scores.copy()
         raised[place] += 5
-        with_it = with_session_evidence(raised, sessions, PLAIN)
-        changed = np.flatnonzero(with_it != with_session_evidence(scores, sessions, PLAIN))
+        with_it = evidenced(raised, sessions, PLAIN)
+        changed = np.flatnonzero(with_it != evidenced(scores, sessions, PLAIN))
         alone = sessions[place] == -1
         assert all(
             other == place if alone else sessions[other] == sessions[place] for other in changed
@@ -243,14 +260,14 @@ class TestSessionEvidence:
         scores, sessions = found
         own = np.where(sessions == -1, np.arange(100, 100 + len(sessions)), sessions)
         np.testing.assert_array_equal(
-            with_session_evidence(scores, sessions, PLAIN),
-            with_session_evidence(scores, own, PLAIN),
+            evidenced(scores, sessions, PLAIN),
+            evidenced(scores, own, PLAIN),
         )
 
     @given(turns())
     def test_the_best_of_a_session_stays_its_best(self, found: tuple[Floats, Integers]) -> None:
         scores, sessions = found
-        gained = with_session_evidence(scores, sessions, replace(PLAIN, window=0))
+        gained = evidenced(scores, sessions, replace(PLAIN, window=0))
         for number in set(sessions[sessions >= 0]):
             inside = sessions == number
             assert in_order_of(scores[inside], gained[inside])
@@ -258,14 +275,14 @@ class TestSessionEvidence:
     @given(turns())
     def test_weights_of_zero_change_nothing(self, found: tuple[Floats, Integers]) -> None:
         scores, sessions = found
-        same = with_session_evidence(scores, sessions, replace(PLAIN, session=0, window=0))
+        same = evidenced(scores, sessions, replace(PLAIN, session=0, window=0))
         np.testing.assert_array_equal(same, scores)
 
     @given(turns())
     def test_the_scores_given_are_left_as_they_are(self, found: tuple[Floats, Integers]) -> None:
         scores, sessions = found
         before = scores.copy()
-        with_session_evidence(scores, sessions, PLAIN)
+        evidenced(scores, sessions, PLAIN)
         np.testing.assert_array_equal(scores, before)
 
 
@@ -300,11 +317,11 @@ def test_no_score_is_ever_without_a_value(
     fusion = replace(PLAIN, pool=pool, power=power)
     text, vector = leg(np.abs(rows), first, fusion), leg(floats(rows / 100), first, fusion)
     sessions = np.sort(np.array(numbers, np.int64))
-    fused = with_session_evidence(blended(text, vector, fusion), sessions, fusion)
+    fused = evidenced(blended(text, vector, fusion), sessions, fusion)
     assert np.isfinite(fused).all()
 
 
 def test_nothing_to_rank_gives_nothing() -> None:
     none, first = floats([]), begins([])
     text = leg(none, first, PLAIN)
-    assert len(with_session_evidence(blended(text, text, PLAIN), begins([])[:0], PLAIN)) == 0
+    assert len(evidenced(blended(text, text, PLAIN), begins([])[:0], PLAIN)) == 0

@@ -20,6 +20,7 @@ def evidence() -> Evidence:
         ages=np.full(4, np.nan, np.float32),
         first=np.arange(5),
         rows=np.arange(4),
+        admitted=4,
         most_text=20.0,
         text=text,
         cosines=None,

@@ -29,11 +29,11 @@ memories = st.integers(1, 100_000)
 
 
 def by_vectors(found: Floats) -> float:
-    return PLAIN.answerable(None, found, most=1.0)
+    return PLAIN.answerable(None, found, most=1.0, memories=len(found))
 
 
 def by_words(found: Floats, most: float = 30.0) -> float:
-    return PLAIN.answerable(found, None, most)
+    return PLAIN.answerable(found, None, most, memories=len(found))
 
 
 class TestAnswerable:
@@ -63,10 +63,10 @@ class TestAnswerable:
 
     def test_the_vectors_decide_where_there_are_any(self) -> None:
         text, near = np.zeros(20), np.linspace(0.1, 0.7, 20)
-        assert PLAIN.answerable(text, near, 30.0) == by_vectors(near)
+        assert PLAIN.answerable(text, near, 30.0, 20) == by_vectors(near)
 
     def test_with_nothing_asked_nothing_answers(self) -> None:
-        assert PLAIN.answerable(None, None, 1.0) == 0
+        assert PLAIN.answerable(None, None, 1.0, 0) == 0
 
     @pytest.mark.parametrize("count", [1, 5, 40, 5_000])
     def test_a_near_memory_answers_and_a_far_one_does_not(self, count: int) -> None:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from byheart_store import schema
+from byheart_store import indexes, schema
 from byheart_store.aside import SetAside
 from byheart_store.backup import STAGING, staging_lock
 from byheart_store.ledger import (
@@ -482,18 +482,19 @@ class Examination:
     async def _index(self, table: AsyncTable, files: TableFiles, *, rebuilt: bool) -> None:
         reason = files.index_problem()
         if rebuilt and reason is None:
-            await schema.create_text_index(table, anew=True)
+            await indexes.renew(table)
             return
         if reason is None and await _is_searchable(table):
             return
         finding = self.found.add(
             "index",
             schema.MEMORIES,
-            f"the index of the words {reason or 'is unreadable'}: recall fails, or knows no words",
+            f"an index of the memories {reason or 'is unreadable'}: "
+            "recall fails, or misses what it held",
             "it is made anew",
         )
         if self._repair:
-            await schema.create_text_index(table, anew=True)
+            await indexes.renew(table)
             finding.mended = True
 
     def _earlier_and_left_over(self, name: str) -> None:
