@@ -16,11 +16,25 @@ import pytest
 from hypothesis import settings
 
 from byheart_server.__main__ import run
+from byheart_store import indexes
 from byheart_store.passages import EMBEDDED
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("exploring", deadline=None, max_examples=1_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--indexed-from",
+        type=int,
+        metavar="ROWS",
+        help="let stores of so few rows be indexed and searched as large ones are",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    indexes.INDEXED_FROM = config.getoption("--indexed-from") or indexes.INDEXED_FROM
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 UNKNOWN_COSINE = -1.0
-CANDIDATES = 500
+CANDIDATES = 200
 """The best passages of each leg that are ranked where there are too many to rank all of them."""
 
 _SECONDS_PER_DAY = 86_400

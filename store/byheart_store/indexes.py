@@ -58,4 +58,6 @@ def _kind(column: str) -> Any:
 
     if column == "namespace":
         return Bitmap()
-    return BTree() if column in LOOKED_UP else IvfSq(distance_type="cosine")
+    # The vectors are of unit length. An index for cosines tells distances on another scale than
+    # those of the rows that it does not hold yet, and the two are merged as if they were one.
+    return BTree() if column in LOOKED_UP else IvfSq(distance_type="l2")

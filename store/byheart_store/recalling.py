@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from byheart_store import schema
@@ -41,7 +41,7 @@ from byheart_store.records import (
 from byheart_store.reranking import readable, reranked
 from byheart_store.rows import said
 from byheart_store.shown import LONGEST_SHOWN, shown_span
-from byheart_store.snapshot import Snapshot, Snapshots, Taken
+from byheart_store.snapshot import Snapshot, Snapshots
 from byheart_store.tuning import DEFAULT_TUNING, Tuning
 
 if TYPE_CHECKING:
@@ -95,27 +95,23 @@ class Means:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the legs say in a snapshot, the query's (d,) vector, and the rows read so far."""
+    """What the legs say in a snapshot, the query's (d,) vector, and the vectors read by row."""
 
     snapshot: Snapshot
     evidence: Evidence
     vector: NDArray[np.float32] | None
-    taken: Taken | None = None
+    read: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
 
     def vectors_of(self, pool: Pool) -> NDArray[np.float32]:
         """(k, d) the vectors of a pool's passages, zeros where none is known."""
         import numpy as np
 
-        rows = self.evidence.rows[pool.rows]
         if self.snapshot.vectors is not None:
-            return self.snapshot.vectors[rows]
-        if self.taken is None or self.vector is None:
-            return np.zeros((len(rows), 0), np.float32)
+            return self.snapshot.vectors[self.evidence.rows[pool.rows]]
         # Exact cosines may have brought in another candidate at the very end of the pool.
-        known = [number for number, row in enumerate(rows.tolist()) if row in self.taken]
-        vectors = np.zeros((len(rows), len(self.vector)), np.float32)
-        vectors[known], _ = self.taken.vectors(rows[known].tolist())
-        return vectors
+        unknown = np.zeros_like(next(iter(self.read.values()), np.zeros(0, np.float32)))
+        vectors = [self.read.get(row, unknown) for row in pool.rows.tolist()]
+        return np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
 
 
 class Recaller:
@@ -234,20 +230,25 @@ class Recaller:
         return Found(snapshot, evidence, vector)
 
     async def _refined(self, found: Found, question: Question, tuning: Tuning) -> Found:
-        """The same with exact cosines of the best candidates, whose memories are read with them."""
-        if found.snapshot.vectors is not None or not len(found.evidence):
+        """The same with exact cosines of the best candidates, of which the first are read as well.
+
+        Which of them are shown is decided by their vectors; most often it is the first.
+        """
+        snapshot, evidence = found.snapshot, found.evidence
+        if snapshot.vectors is not None or not len(evidence):
             return found
-        evidence = found.evidence
-        scores = _fused(evidence, question, tuning)
-        pool = pooled(evidence, scores, question.limit, tuning.fusion)
-        places = with_nearest(evidence, pool)
-        heads = found.snapshot.first[evidence.memories[pool.places]]
-        rows = evidence.rows[places]
-        taken = await found.snapshot.take(list({*rows.tolist(), *heads.tolist()}))
-        if found.vector is not None and evidence.cosines is not None:
-            exact = exact_cosines(*taken.vectors(rows.tolist()), found.vector)
-            evidence = evidence.with_cosines(places, exact)
-        return replace(found, evidence=evidence, taken=taken)
+        pool = pooled(evidence, _fused(evidence, question, tuning), question.limit, tuning.fusion)
+        rows = with_nearest(evidence, pool)
+        first = evidence.memories[pool.places[: question.limit]].tolist()
+        (vectors, embedded), _ = await asyncio.gather(
+            snapshot.vectors_at(evidence.rows[rows]), snapshot.memories(first)
+        )
+        if found.vector is not None:
+            exact = exact_cosines(vectors, embedded, found.vector)
+            evidence = evidence.with_cosines(rows, exact)
+        return replace(
+            found, evidence=evidence, read=dict(zip(rows.tolist(), vectors, strict=True))
+        )
 
     async def _scores(
         self, question: Question, means: Means, tuning: Tuning, found: Found
@@ -268,7 +269,7 @@ class Recaller:
     async def _texts(self, found: Found, places: NDArray[np.int64], tuning: Tuning) -> list[str]:
         """What the encoder reads of the best passage of each memory."""
         winners = found.evidence.memories[places].tolist()
-        memories = await found.snapshot.memories(winners, found.taken)
+        memories = await found.snapshot.memories(winners)
         passages = best_passages(found.evidence, tuning.fusion, places)
         spans = [
             found.snapshot.spans(winner)[passage]
@@ -281,7 +282,7 @@ class Recaller:
 
     async def _hits(self, question: Question, found: Found, ranking: Ranking) -> tuple[Hit, ...]:
         winners = found.evidence.memories[ranking.places].tolist()
-        memories = await found.snapshot.memories(winners, found.taken)
+        memories = await found.snapshot.memories(winners)
         hits: list[Hit] = []
         left = question.max_tokens
         explanations = ranking.explanations()

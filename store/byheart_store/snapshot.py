@@ -43,29 +43,6 @@ PROBES = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """Rows that were read whole; `numbers` tells where the row of each passage's place stands."""
-
-    rows: pa.Table
-    column: str | None
-    numbers: Mapping[int, int]
-
-    def __contains__(self, passage: object) -> bool:
-        return passage in self.numbers
-
-    def memory(self, passage: int) -> Memory:
-        """The memory that begins with this passage."""
-        (row,) = self.rows.slice(self.numbers[passage], 1).to_pylist()
-        return memory_of(row)
-
-    def vectors(self, passages: Sequence[int]) -> tuple[Floats, Booleans]:
-        """(k, d) the vectors of passages, zeros where there is none, and (k,) which have one."""
-        numbers = [self.numbers[passage] for passage in passages]
-        vectors, embedded = _vectors(self.rows, self.column)
-        return vectors[numbers], embedded[numbers]
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """m memories with r passages, sorted by namespace, session and turn, passages in order.
 
@@ -166,11 +143,12 @@ class Snapshot:
         The index holds each component in a byte, so that the cosines are off in the third digit.
         """
         search = self.table.query().nearest_to(vector).column(self.column or "")
-        search = search.distance_type("cosine").minimum_nprobes(PROBES).maximum_nprobes(0)
+        search = search.distance_type("l2").maximum_nprobes(0).minimum_nprobes(PROBES)
         if predicate is not None:
             search = search.where(predicate)
         rows = await search.select(["_rowid", "_distance"]).limit(most).to_arrow()
-        return self._places_of(rows), 1 - rows.column("_distance").to_numpy()
+        # Of unit vectors: the squared distance is 2 - 2 x the cosine.
+        return self._places_of(rows), 1 - rows.column("_distance").to_numpy() / 2
 
     def memories_of(self, passages: Integers) -> Integers:
         """(k,) places of passages -> (k,) places of their memories."""
@@ -200,37 +178,39 @@ class Snapshot:
         vectors[known] = self.vectors[self.first[places.drop_null().to_numpy()]]
         return vectors
 
-    async def memories(self, places: Sequence[int], taken: Taken | None = None) -> list[Memory]:
-        """The memories at these places; what was taken or recalled before is not read again."""
-        rows = [int(self.first[place]) for place in places]
-        known = {row: self._memories[row] for row in rows if row in self._memories}
-        if taken is not None:
-            known |= {row: taken.memory(row) for row in rows if row in taken and row not in known}
-        missing = [row for row in rows if row not in known]
+    async def memories(self, places: Sequence[int]) -> list[Memory]:
+        """The memories at these places; what was recalled before is not read again."""
+        heads = [int(self.first[place]) for place in places]
+        known = {head: self._memories[head] for head in heads if head in self._memories}
+        missing = [head for head in heads if head not in known]
         if missing:
-            found = await self.take(missing, with_vectors=False)
-            known |= {row: found.memory(row) for row in missing}
-        self._keep({row: memory for row, memory in known.items() if row not in self._memories})
-        return [known[row] for row in rows]
+            rows = await self._take(missing, list(schema.MEMORY_COLUMNS))
+            read = dict(zip(missing, map(memory_of, rows.to_pylist()), strict=True))
+            self._keep(read)
+            known |= read
+        return [known[head] for head in heads]
 
     def _keep(self, memories: Mapping[int, Memory]) -> None:
         if len(self._memories) + len(memories) >= _MOST_KEPT:
             self._memories.clear()
-        short = {row: one for row, one in memories.items() if len(one.text) <= _LONGEST_KEPT}
+        short = {head: one for head, one in memories.items() if len(one.text) <= _LONGEST_KEPT}
         self._memories.update(short)
 
-    async def take(self, passages: Sequence[int], *, with_vectors: bool = True) -> Taken:
-        """Read the rows of passages whole, with their vectors where these are asked for."""
+    async def vectors_at(self, passages: Integers) -> tuple[Floats, Booleans]:
+        """(k, d) the vectors of passages, zeros where there is none, and (k,) which have one."""
+        if self.vectors is not None and self.embedded is not None:
+            return self.vectors[passages], self.embedded[passages]
+        columns = [] if self.column is None else [self.column]
+        return _vectors(await self._take(passages.tolist(), columns), self.column)
+
+    async def _take(self, passages: Sequence[int], columns: list[str]) -> pa.Table:
+        """Some columns of the rows of passages, in their order."""
         import numpy as np
 
-        columns = list(schema.MEMORY_COLUMNS)
-        if with_vectors and self.column is not None:
-            columns.append(self.column)
         row_ids = self.keys.column("_rowid").take(np.asarray(passages, np.int64)).to_pylist()
-        query = self.table.take_row_ids(row_ids).with_row_id().select(columns)
-        rows = await query.to_arrow()
-        order = self._places_of(rows).tolist()
-        return Taken(rows, self.column, {row: number for number, row in enumerate(order)})
+        rows = await self.table.take_row_ids(row_ids).with_row_id().select(columns).to_arrow()
+        number = {row_id: place for place, row_id in enumerate(rows.column("_rowid").to_pylist())}
+        return rows.take([number[row_id] for row_id in row_ids])
 
     def _places_of(self, rows: pa.Table) -> Integers:
         import numpy as np

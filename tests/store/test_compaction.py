@@ -27,8 +27,8 @@ async def fragments_and_versions(home: Path, name: str) -> tuple[int, int]:
 
 async def unindexed(home: Path) -> int:
     table = await (await lancedb.connect_async(str(home / "db"))).open_table(schema.MEMORIES)
-    (index,) = await table.list_indices()
-    stats = await table.index_stats(index.name)
+    (name,) = [one.name for one in await table.list_indices() if one.columns == [schema.SEARCHED]]
+    stats = await table.index_stats(name)
     assert stats is not None
     return stats.num_unindexed_rows
 
