@@ -11,11 +11,13 @@ import asyncio
 from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 from byheart_store import indexes, schema
 from byheart_store.database import Database
 from byheart_store.filters import to_sql
+from byheart_store.heap import give_back
 from byheart_store.passages import Span
 from byheart_store.records import Filter, Memory
 from byheart_store.rows import PLACE, memory_of
@@ -31,11 +33,13 @@ if TYPE_CHECKING:
     Booleans: TypeAlias = NDArray[np.bool_]
 
 KEYS = (*PLACE, "at", "start", "end", "replaced_by")
+SHARED = ("namespace", "session", "replaced_by")
 _MOST_MASKS = 256
 _MOST_KEPT = 2_000
 _LONGEST_KEPT = 10_000
 _ROWS_OF_A_FRAGMENT = 1 << 32
-_MOST_FRESH = 2_000
+_NEWEST_COMPARED = 8
+_MOST_FRESH = 1_000
 """More new rows than these are quicker sorted with all others than put in between."""
 
 PROBES = 20
@@ -103,7 +107,7 @@ class Snapshot:
 
         if not names:
             return np.ones(len(self), bool)
-        namespaces = self.keys.column("namespace").combine_chunks()
+        namespaces = _array(self.keys.column("namespace"))
         of_rows = pc.is_in(namespaces.dictionary, pa.array(names, pa.string())).to_numpy(
             zero_copy_only=False
         )
@@ -254,7 +258,10 @@ async def take_snapshot(
     """Read the version of the memories that `table` stays at."""
     held = whole or await table.count_rows() < indexes.INDEXED_FROM
     rows = await _read(table, column if held else None)
-    return await asyncio.to_thread(_sorted, table, version, column, rows, held=held)
+    snapshot = await asyncio.to_thread(_sorted, table, version, column, rows, held=held)
+    del rows
+    await asyncio.to_thread(give_back)
+    return snapshot
 
 
 async def _read(table: AsyncTable, column: str | None, predicate: str | None = None) -> pa.Table:
@@ -267,21 +274,39 @@ def _sorted(
 ) -> Snapshot:
     import pyarrow.compute as pc
 
-    order = pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in PLACE])
     vectors = embedded = None
     if held:
         vectors, embedded = _vectors(rows, column)
+    keys = _keys(rows)
+    order = pc.sort_indices(_comparable(keys), sort_keys=[(name, "ascending") for name in PLACE])
+    if vectors is not None and embedded is not None:
         vectors, embedded = vectors[order.to_numpy()], embedded[order.to_numpy()]
-    return _arranged(table, version, column, _keys(rows).take(order), vectors, embedded)
+    return _arranged(table, version, column, keys.take(order), vectors, embedded)
 
 
 def _keys(rows: pa.Table) -> pa.Table:
-    """The keys alone; names that many rows share are held once."""
-    keys = rows.select([*KEYS, "_rowid"])
-    for name in ("namespace", "session", "replaced_by"):
-        place = keys.schema.get_field_index(name)
-        keys = keys.set_column(place, name, keys.column(name).dictionary_encode())
-    return keys.unify_dictionaries().combine_chunks()
+    """The keys alone, with names that many rows share held once, in the order of their codes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    keys = rows.select(["_rowid", *KEYS]).combine_chunks()
+    for name in SHARED:
+        codes = _array(keys.column(name)).dictionary_encode()
+        order = pc.sort_indices(codes.dictionary)
+        rank = pc.sort_indices(order).cast(pa.int32())
+        encoded = pa.DictionaryArray.from_arrays(
+            rank.take(codes.indices), codes.dictionary.take(order)
+        )
+        keys = keys.set_column(keys.schema.get_field_index(name), name, encoded)
+    return keys
+
+
+def _comparable(keys: pa.Table) -> pa.Table:
+    """What rows are sorted by, as numbers wherever it can be: they compare faster than names."""
+    for name in ("namespace", "session"):
+        codes = _array(keys.column(name)).indices
+        keys = keys.set_column(keys.schema.get_field_index(name), name, codes)
+    return keys
 
 
 async def _advanced(
@@ -299,8 +324,8 @@ async def _advanced(
     if latest.embedded is not None and column is not None and not latest.embedded.all():
         return None
     last = int(latest.sorted_row_ids[-1])
-    count, was_last = await asyncio.gather(table.count_rows(), _still_there(latest, table))
-    if not was_last or (latest.vectors is not None and count >= indexes.INDEXED_FROM and not whole):
+    count, is_same = await asyncio.gather(table.count_rows(), _is_of_the_same_store(latest, table))
+    if not is_same or (latest.vectors is not None and count >= indexes.INDEXED_FROM and not whole):
         return None
     from_then_on = f"_rowid >= {(last // _ROWS_OF_A_FRAGMENT + 1) * _ROWS_OF_A_FRAGMENT}"
     held = None if latest.vectors is None else column
@@ -314,16 +339,14 @@ async def _advanced(
     return await asyncio.to_thread(_merged, latest, table, version, fresh, kept)
 
 
-async def _still_there(latest: Snapshot, table: AsyncTable) -> bool:
-    """Whether the newest row is the same: a store put back from a backup may count otherwise."""
-    place = int(latest.places[-1])
-    row_id = int(latest.sorted_row_ids[-1])
-    (known,) = latest.keys.slice(place, 1).select(["id", "created"]).to_pylist()
-    try:
-        found = await table.take_row_ids([row_id]).select(["id", "created"]).to_list()
-    except (ValueError, RuntimeError, OSError):
-        return False
-    return found == [known]
+async def _is_of_the_same_store(latest: Snapshot, table: AsyncTable) -> bool:
+    """Whether the newest rows are the same; a store put back from a backup may number otherwise."""
+    newest = latest.places[-_NEWEST_COMPARED:]
+    known = latest.keys.take(newest).select(["_rowid", "id", "created"]).to_pylist()
+    among = ", ".join(str(row["_rowid"]) for row in known)
+    query = table.query().where(f"_rowid IN ({among})").with_row_id()
+    found = await query.select(["id", "created"]).to_list()
+    return bool(found) and all(row in known for row in found)
 
 
 def _present(latest: Snapshot, rows: pa.Table) -> Booleans:
@@ -348,9 +371,7 @@ def _merged(
     if len(fresh):
         added = _sorted(table, version, latest.column, fresh, held=vectors is not None)
         places = _places_between(keys, added.keys)
-        order = np.insert(np.arange(len(keys)), places, len(keys) + np.arange(len(fresh)))
-        both = pa.concat_tables([keys, added.keys]).unify_dictionaries().combine_chunks()
-        keys = both.take(pa.array(order))
+        keys = _put_between(keys, places, added.keys)
         if vectors is not None and added.vectors is not None:
             vectors = np.insert(vectors, places, added.vectors, axis=0)
         if embedded is not None and added.embedded is not None:
@@ -358,9 +379,20 @@ def _merged(
     return _arranged(table, version, latest.column, keys, vectors, embedded)
 
 
+def _put_between(keys: pa.Table, places: Sequence[int], added: pa.Table) -> pa.Table:
+    """The keys with the added rows at these rising places: moved in blocks, not row by row."""
+    import pyarrow as pa
+
+    bounds = [0, *places, len(keys)]
+    parts = [keys.slice(0, bounds[1])]
+    for number, (low, high) in enumerate(pairwise(bounds[1:])):
+        parts += [added.slice(number, 1), keys.slice(low, high - low)]
+    return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+
+
 def _places_between(keys: pa.Table, added: pa.Table) -> list[int]:
     """Where each of the added rows belongs among the sorted keys."""
-    columns = [keys.column(name).combine_chunks() for name in PLACE]
+    columns = [_array(keys.column(name)) for name in PLACE]
 
     def key(row: int) -> tuple[object, ...]:
         return _sortable(column[row].as_py() for column in columns)
@@ -411,7 +443,7 @@ def _sessions(heads: pa.Table) -> Integers:
 
     begins = np.zeros(len(heads), bool)
     for name in ("namespace", "session"):
-        codes = pc.fill_null(heads.column(name).combine_chunks().indices, -1).to_numpy()
+        codes = pc.fill_null(_array(heads.column(name)).indices, -1).to_numpy()
         begins[1:] |= codes[1:] != codes[:-1]
     has_session = heads.column("session").is_valid().to_numpy()
     return np.where(has_session, np.cumsum(begins), -1)
@@ -426,13 +458,18 @@ def _moments(heads: pa.Table) -> NDArray[np.float64]:
     return moments
 
 
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece, which is copied only where it is in several."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def _vectors(rows: pa.Table, column: str | None) -> tuple[Floats, Booleans]:
     """(k, d) vectors, zeros where a row has none, and (k,) which have one."""
     import numpy as np
 
     if column is None:
         return np.zeros((len(rows), 0), np.float32), np.zeros(len(rows), bool)
-    values = rows.column(column).combine_chunks()
+    values = _array(rows.column(column))
     present = values.is_valid().to_numpy(zero_copy_only=False)
     dimension = values.type.list_size
     vectors = np.zeros((len(values), dimension), np.float32)

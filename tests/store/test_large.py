@@ -9,7 +9,7 @@ from pathlib import Path
 import lancedb
 import pytest
 
-from byheart_store import Filter, MemoryStore, NewMemory, evidence, indexes, schema
+from byheart_store import Filter, MemoryStore, NewMemory, Receipt, evidence, indexes, schema
 from byheart_store.repair import Doctor
 
 MEMORIES = 320
@@ -170,7 +170,7 @@ async def test_indexes_are_made_while_others_write_and_recall(
     monkeypatch.setattr(indexes, "MOST_SEGMENTS", 0)  # each compaction makes the index anew
     async with await MemoryStore.open(home) as other:
         compacting = asyncio.create_task(large.reindex())
-        receipts = []
+        receipts: list[Receipt] = []
         while not compacting.done():
             text = f"Parcel {len(receipts)} arrived from the harbour."
             receipts.append(await other.remember(NewMemory(text=text)))
