@@ -42,7 +42,7 @@ async def test_recalls_go_on_amid_a_reindex(
         during = await _recalls(store, questions, lambda *_: not reindexing.done())
         done = await reindexing
     shutil.rmtree(home)
-    assert done.rows == size
+    assert done.rows >= size  # a long text has several passages
     sample = [text for text, _ in zip(built.remembered.texts, range(SAMPLE), strict=False)]
     encode = fastest_encoding(quick_model, sample[:200])
     encoding = seconds(encode, sample) * size / len(sample)
