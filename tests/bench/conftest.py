@@ -6,10 +6,11 @@ BYHEART_BENCH_SIZES names the sizes, BYHEART_BENCH_OUTPUT the folder of the resu
 from __future__ import annotations
 
 import os
-import tempfile
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from .figures import Conditions, Figure, Figures, table, write_json
@@ -35,6 +36,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not SHEET:
         return
+    from .pictures import draw_costs
+
+    draw_costs(OUTPUT / "costs.png", SHEET)
     terminalreporter.section("figures")
     terminalreporter.write_line("\n".join(table(SHEET)))
     terminalreporter.write_line(f"written to {OUTPUT / 'figures.json'} and costs.png")
@@ -42,12 +46,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def figures() -> Iterator[Figures]:
-    """What this test measures is written even if it fails."""
-    from .pictures import draw_costs
-
+    """What this test measures is written even if it fails, or a later one never ends."""
     yield Figures(SHEET)
     write_json(OUTPUT / "figures.json", SHEET, CONDITIONS)
-    draw_costs(OUTPUT / "costs.png", SHEET)
 
 
 @pytest.fixture(scope="session")
@@ -58,9 +59,13 @@ def sizes() -> tuple[int, ...]:
 @pytest.fixture(scope="session")
 def ground() -> Iterator[Path]:
     """A folder for what is gigabytes large, which pytest would keep."""
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="stores-", dir=OUTPUT) as folder:
-        yield Path(folder)
+    for left in OUTPUT.glob("stores.*"):
+        if not psutil.pid_exists(int(left.suffix[1:])):
+            shutil.rmtree(left)  # of a session that was killed
+    folder = OUTPUT / f"stores.{os.getpid()}"
+    folder.mkdir(parents=True)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

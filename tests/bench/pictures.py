@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Picture
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .figures import Figure
 
@@ -44,7 +44,7 @@ PANELS = (
             Line("recall over stdio p50", "p50 over stdio", GREEN),
             Line("recall p50", "p50", BLUE),
             Line("recall p50", "embedding + slower leg", GREY, is_floor=True),
-            Line("embedding", "embedding alone", VERMILION, is_floor=False),
+            Line("embedding", "embedding alone", VERMILION),
         ),
     ),
     Panel(
@@ -79,7 +79,7 @@ PANELS = (
 
 
 def draw_costs(path: Path, sheet: Sequence[Figure]) -> None:
-    """Write the picture of all figures that there are at more than one size."""
+    """Write the picture of the figures that there are."""
     style = {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
     with rc_context(style):
         picture = Picture(figsize=(11, 8), dpi=130, layout="constrained")
@@ -106,9 +106,12 @@ def _draw(axes: Axes, panel: Panel, sheet: Sequence[Figure]) -> None:
     axes.set_title(panel.title, loc="left", fontsize=11)
     axes.set_xlabel("memories")
     axes.set_ylabel(panel.unit)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axis.set_minor_formatter(NullFormatter())
     axes.grid(which="major", alpha=0.3, lw=0.6)
-    if axes.get_legend_handles_labels()[0]:
+    if axes.lines:
         axes.legend(fontsize=8.5)
+    else:
+        axes.set_axis_off()
