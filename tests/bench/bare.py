@@ -105,10 +105,14 @@ def seconds(encode: Encode, texts: Sequence[str]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class BareTable:
-    """The table of a store and its active vector column, on a connection of its own."""
+    """The table of a store and its active vector column, on a connection of its own.
+
+    The vectors are compared by `metric`, the index's own, since another one can't use the index.
+    """
 
     memories: AsyncTable
     column: str
+    metric: str
 
     @classmethod
     async def open(cls, home: Path) -> BareTable:
@@ -118,7 +122,7 @@ class BareTable:
         memories = await connection.open_table(schema.MEMORIES)
         column = schema.description_of(await memories.schema()).active_column
         assert column is not None
-        return cls(memories, column.column)
+        return cls(memories, column.column, await _metric(memories, column.column))
 
     async def words(self, query: str) -> None:
         """The text leg: the best of the index, ids and scores alone."""
@@ -129,7 +133,7 @@ class BareTable:
     async def nearest(self, vector: Vector) -> None:
         """The vector leg: by the index if there is one, else by brute force."""
         search = self.memories.query().nearest_to(vector).column(self.column)
-        search = search.distance_type("cosine").select(["id", "_distance"])
+        search = search.distance_type(self.metric).select(["id", "_distance"])
         await search.limit(POOL).to_arrow()
 
     async def both(self, encoder: BareEncoder, query: str) -> None:
@@ -139,3 +143,11 @@ class BareTable:
             await self.nearest(await asyncio.to_thread(encoder.query, query))
 
         await asyncio.gather(self.words(query), by_vector())
+
+
+async def _metric(memories: AsyncTable, column: str) -> str:
+    for index in await memories.list_indices():
+        if index.columns == [column]:
+            stats = await memories.index_stats(index.name)
+            return (stats and stats.distance_type) or "cosine"
+    return "cosine"

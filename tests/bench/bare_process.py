@@ -1,4 +1,4 @@
-"""From nothing to one query of each leg, and no further: DATABASE COLUMN MODEL QUERY."""
+"""From nothing to one query of each leg, and no further: DATABASE COLUMN METRIC MODEL QUERY."""
 
 import asyncio
 import sys
@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 POOL = 200
 
 
-async def ask(database: str, column: str, model: Path, query: str) -> None:
+async def ask(database: str, column: str, metric: str, model: Path, query: str) -> None:
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -26,11 +26,12 @@ async def ask(database: str, column: str, model: Path, query: str) -> None:
     connection = await lancedb.connect_async(database)
     table = await connection.open_table("memories")
     by_words = table.query().nearest_to_text(MatchQuery(query, "searched"))
-    by_vector = table.query().nearest_to(vector).column(column).distance_type("cosine")
+    by_vector = table.query().nearest_to(vector).column(column).distance_type(metric)
     await by_words.select(["id", "_score"]).limit(POOL).to_arrow()
     await by_vector.select(["id", "_distance"]).limit(POOL).to_arrow()
 
 
-asyncio.run(ask(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4]))
+database, column, metric, model, query = sys.argv[1:]
+asyncio.run(ask(database, column, metric, Path(model), query))
 print("answered", flush=True)
 sys.stdin.read()

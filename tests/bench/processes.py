@@ -15,6 +15,8 @@ import psutil
 
 from byheart_store.passages import EMBEDDED
 
+from .bare import BareTable
+
 SERVE = [sys.executable, "-m", "byheart_server", "serve"]
 EMPTY = [sys.executable, str(Path(__file__).with_name("empty_server.py"))]
 BARE = [sys.executable, str(Path(__file__).with_name("bare_process.py"))]
@@ -116,6 +118,7 @@ def environment(home: Path | None) -> dict[str, str]:
     return kept if home is None else {**kept, "BYHEART_HOME": str(home)}
 
 
-def bare_process(home: Path, column: str, query: str) -> Process:
+def bare_process(home: Path, table: BareTable, query: str) -> Process:
     """A process that asks both legs of a home once and says so; it stays until it is killed."""
-    return Process([*BARE, str(home / "db"), column, str(EMBEDDED), query])
+    place = [str(home / "db"), table.column, table.metric]
+    return Process([*BARE, *place, str(EMBEDDED), query])

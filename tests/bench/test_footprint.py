@@ -21,10 +21,10 @@ IDLE = 5.0
 
 async def test_memory_and_processor(figures: Figures, stores: Stores, size: int) -> None:
     built = await stores.of(size)
-    column = (await BareTable.open(built.home)).column
+    table = await BareTable.open(built.home)
     questions = built.questions(seed=6)
     with (
-        bare_process(built.home, column, next(questions)) as bare,
+        bare_process(built.home, table, next(questions)) as bare,
         Process(SERVE, built.home) as server,
     ):
         bare.answered()

@@ -34,7 +34,7 @@ async def test_the_first_full_answer_waits_for_nothing_but_engine_and_model(
     figures: Figures, stores: Stores, size: int
 ) -> None:
     built = await stores.of(size)
-    column = (await BareTable.open(built.home)).column
+    table = await BareTable.open(built.home)
     questions = built.questions(seed=5)
     ours, floors = [], []
     for _ in range(SPAWNS):
@@ -42,7 +42,7 @@ async def test_the_first_full_answer_waits_for_nothing_but_engine_and_model(
             process.initialize()
             process.full_recall(next(questions))
             ours.append(process.age)
-        with bare_process(built.home, column, next(questions)) as process:
+        with bare_process(built.home, table, next(questions)) as process:
             process.answered()
             floors.append(process.age)
     figures.record(
