@@ -14,7 +14,7 @@ from .stores import Stores
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3_600)]
 
 RECALLS = 50
-UNTIL_AT_REST = 4.0
+UNTIL_AT_REST = 3.0
 """Seconds in which what a server puts off is done: the log of recalls is written, say."""
 IDLE = 5.0
 
