@@ -108,10 +108,14 @@ def _draw(axes: Axes, panel: Panel, sheet: Sequence[Figure]) -> None:
     axes.set_ylabel(panel.unit)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axis.set_major_formatter(FuncFormatter(_written_out))
         axis.set_minor_formatter(NullFormatter())
     axes.grid(which="major", alpha=0.3, lw=0.6)
     if axes.lines:
         axes.legend(fontsize=8.5)
     else:
-        axes.set_axis_off()
+        axes.set_visible(False)
+
+
+def _written_out(value: float, _: object) -> str:
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
