@@ -13,7 +13,7 @@ help:
 	@echo "make demo   install ByHeart and show it: a server, a client, a conversation recalled"
 	@echo "make test   install the development tools and run the fast tests"
 	@echo "make lint   ruff, mypy and the layering of the packages"
-	@echo "make bench  print measurements"
+	@echo "make bench  measure all costs beside their floors, up to a million memories"
 	@echo "make clean  remove .venv and the caches"
 	@echo
 	@echo "Another Python: make demo PYTHON=python3.12"
@@ -30,6 +30,7 @@ lint: $(DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: export BYHEART_BENCH_SIZES ?= 50,1000,10000,100000,1000000
 bench: $(DEV)
 	$(BIN)/python -m pytest -m bench -s
 

@@ -1,92 +1,230 @@
-"""How long a recall takes in a small and in a large store, beside embedding the query alone."""
+"""What a recall costs, beside embedding its query and asking each leg of the table alone."""
 
 from __future__ import annotations
 
-import json
-import random
+import asyncio
+import statistics
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from mcp import Client, StdioServerParameters
 
-from byheart_store import MemoryStore, NewMemory
-from byheart_store.encoder import Encoder, load_encoder
-from byheart_store.passages import EMBEDDED
+from byheart_store import MemoryStore
 
-SIZES = (50, 5_882)
-QUERIES = 200
-WARM_UP = 20
-TURNS_IN_A_SESSION = 20
-# Loose, to hold on a busy machine: what is asserted is the order of magnitude.
-LONGEST_P50 = 25
-LONGEST_GROWTH = 10
+from .bare import BareEncoder, BareTable
+from .corpus import Questions
+from .figures import Figures
+from .processes import EMPTY, PAUSE, SERVE, environment
+from .stores import Built, Stores
 
-Milliseconds = list[float]
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(3_600)]
 
-
-class Writer:
-    """Writes texts whose words are as unevenly spread as those of a language (Zipf's law)."""
-
-    def __init__(self, seed: int) -> None:
-        tokenizer = json.loads((EMBEDDED / "tokenizer.json").read_text(encoding="utf-8"))
-        self._random = random.Random(seed)
-        # The encoder's vocabulary: single characters, then words, the most used ones first.
-        vocabulary = tokenizer["model"]["vocab"]
-        self._words = [word for word in vocabulary if word.isalpha() and len(word) > 1]
-        self._weights = [1 / rank for rank in range(1, len(self._words) + 1)]
-
-    def text(self, shortest: int, longest: int) -> str:
-        count = self._random.randint(shortest, longest)
-        return " ".join(self._random.choices(self._words, self._weights, k=count))
-
-    def memories(self, count: int) -> Iterator[NewMemory]:
-        for number in range(count):
-            session = f"s{number // TURNS_IN_A_SESSION}"
-            yield NewMemory(text=self.text(5, 45), session=session, speaker=f"p{number % 2}")
-
-    def question_about(self, text: str) -> str:
-        """Some words of the text, and some that stand elsewhere."""
-        words = text.split()
-        return " ".join([*self._random.sample(words, k=4), self.text(3, 5)])
+ROUNDS = 5
+MOST_IN_A_ROUND, FEWEST_IN_A_ROUND = 100, 5
+SECONDS_PER_ROUND = 6.0
+WARM_UP = 10
+CLIENTS = (1, 8)
+BURST = 1.0
+"""Seconds of asking at once."""
+SIZES_OVER_STDIO = (50, 10_000)
+GROWN_FROM = 10_000
+GROWTH_ROUND = 1.0
+"""Seconds."""
 
 
-@pytest.mark.bench
-@pytest.mark.timeout(600)
-async def test_recall_is_fast_in_small_and_large_stores(tmp_path: Path) -> None:
-    encoder = load_encoder(None, cache_dir=tmp_path / "cache")
-    rows, medians = [], []
-    for size in SIZES:
-        embedding, recall = await _measured(encoder, tmp_path / str(size), size)
-        rows += [(size, "embedding the query", embedding), (size, "recall", recall)]
-        medians.append((np.percentile(embedding, 50), np.percentile(recall, 50)))
-    print("\n\nmilliseconds    memories     p50     p99")
-    for size, what, times in rows:
-        p50, p99 = np.percentile(times, [50, 99])
-        print(f"{what:<20}{size:>8,}{p50:>8.1f}{p99:>8.1f}")
-    for embedding_alone, whole in medians:
-        assert whole <= LONGEST_P50 * embedding_alone
-    assert medians[-1][1] <= LONGEST_GROWTH * medians[0][1]
+@dataclass(slots=True)
+class Timed:
+    """Milliseconds of each part of one round, query by query."""
+
+    embedding: list[float] = field(default_factory=list)
+    words: list[float] = field(default_factory=list)
+    nearest: list[float] = field(default_factory=list)
+    recall: list[float] = field(default_factory=list)
+
+    @property
+    def slower_leg(self) -> float:
+        return max(statistics.median(self.words), statistics.median(self.nearest))
+
+    @property
+    def floor(self) -> float:
+        """The legs are asked side by side, but the vector leg waits for the embedding."""
+        return statistics.median(self.embedding) + self.slower_leg
 
 
-async def _measured(encoder: Encoder, home: Path, size: int) -> tuple[Milliseconds, Milliseconds]:
-    """What embedding each query takes, and what recalling it does, turn by turn."""
-    writer = Writer(seed=size)
-    memories = list(writer.memories(size))
-    picked = random.Random(1).choices(memories, k=WARM_UP + QUERIES)
-    queries = [writer.question_about(memory.text) for memory in picked]
-    embedding, recall = [], []
-    async with await MemoryStore.open(home) as store:
-        await store.remember_many(memories)
-    async with await MemoryStore.open(home) as store:
+async def test_recall_costs_little_more_than_its_parts(
+    figures: Figures, stores: Stores, size: int
+) -> None:
+    built = await stores.of(size)
+    encoder, bare = BareEncoder(), await BareTable.open(built.home)
+    async with await MemoryStore.open(built.home) as store:
         await store.model_ready()
-        for query in queries:
-            started = time.perf_counter()
-            encoder.encode_query(query)
-            embedded = time.perf_counter()
-            found = await store.recall(query)
-            embedding.append(1_000 * (embedded - started))
-            recall.append(1_000 * (time.perf_counter() - embedded))
-            assert found.hits
-    return embedding[WARM_UP:], recall[WARM_UP:]
+        questions = built.questions(seed=1)
+        await _round(store, bare, encoder, questions, WARM_UP)
+        rounds = [
+            await _round(store, bare, encoder, questions, MOST_IN_A_ROUND) for _ in range(ROUNDS)
+        ]
+    p50 = [statistics.median(one.recall) for one in rounds]
+    embedding = [statistics.median(one.embedding) for one in rounds]
+    record = figures.record
+    record("embedding", size, "ms", embedding)
+    record("text leg", size, "ms", [statistics.median(one.words) for one in rounds])
+    record("vector leg", size, "ms", [statistics.median(one.nearest) for one in rounds])
+    record("recall p50", size, "ms", p50, [one.floor for one in rounds], "embedding + slower leg")
+    record("recall p50 to embedding", size, "ms", p50, embedding, "embedding")
+    p99 = [float(np.percentile(one.recall, 99)) for one in rounds]
+    record("recall p99", size, "ms", p99)
+    figures.hold()
+
+
+async def _round(
+    store: MemoryStore, bare: BareTable, encoder: BareEncoder, questions: Questions, most: int
+) -> Timed:
+    """The parts alone and the recall by turns, first the one, then the other."""
+    timed = Timed()
+    began = time.perf_counter()
+    for number, question in zip(range(most), questions, strict=False):
+        if number >= FEWEST_IN_A_ROUND and time.perf_counter() - began > SECONDS_PER_ROUND:
+            break
+        if number % 2:
+            await _ask_bare(bare, encoder, question, timed)
+        timed.recall.append(await _milliseconds(lambda text=question: _full(store, text)))
+        if not number % 2:
+            await _ask_bare(bare, encoder, question, timed)
+    return timed
+
+
+async def _ask_bare(bare: BareTable, encoder: BareEncoder, question: str, timed: Timed) -> None:
+    began = time.perf_counter()
+    vector = encoder.query(question)
+    timed.embedding.append(1_000 * (time.perf_counter() - began))
+    timed.words.append(await _milliseconds(lambda: bare.words(question)))
+    timed.nearest.append(await _milliseconds(lambda: bare.nearest(vector)))
+
+
+async def _milliseconds(ask: Callable[[], Awaitable[None]]) -> float:
+    began = time.perf_counter()
+    await ask()
+    return 1_000 * (time.perf_counter() - began)
+
+
+async def _full(store: MemoryStore, question: str) -> None:
+    recall = await store.recall(question)
+    assert recall.hits
+    assert not recall.degraded
+
+
+@pytest.mark.parametrize("clients", CLIENTS)
+async def test_recalls_per_second(
+    figures: Figures, stores: Stores, size: int, clients: int
+) -> None:
+    built = await stores.of(size)
+    encoder, bare = BareEncoder(), await BareTable.open(built.home)
+    ours, floors = [], []
+    async with await MemoryStore.open(built.home) as store:
+        await store.model_ready()
+        questions = built.questions(seed=2)
+        for _ in range(3):
+            ours.append(await _per_second(lambda text: _full(store, text), questions, clients))
+            floors.append(
+                await _per_second(lambda text: bare.both(encoder, text), questions, clients)
+            )
+    name = f"recalls per second, {clients} client{'s'[: clients - 1]}"
+    figures.record(name, size, "/s", ours, floors, "embedding and legs, as many clients")
+    figures.hold()
+
+
+async def _per_second(
+    ask: Callable[[str], Awaitable[None]], questions: Iterator[str], clients: int
+) -> float:
+    began = time.perf_counter()
+
+    async def client() -> int:
+        asked = 0
+        while time.perf_counter() - began < BURST:
+            await ask(next(questions))
+            asked += 1
+        return asked
+
+    counts = await asyncio.gather(*(client() for _ in range(clients)))
+    return sum(counts) / (time.perf_counter() - began)
+
+
+async def test_a_client_over_stdio_waits_little_longer(
+    figures: Figures, stores: Stores, size: int
+) -> None:
+    if size not in SIZES_OVER_STDIO:
+        pytest.skip("the wire does not depend on the size")
+    built = await stores.of(size)
+    async with (
+        await MemoryStore.open(built.home) as store,
+        Client(_over_stdio([*SERVE, "--home", str(built.home)])) as served,
+        Client(_over_stdio([*EMPTY, "echo"])) as empty,
+    ):
+        await store.model_ready()
+        questions = built.questions(seed=3)
+        await _until_full(served, questions)
+        ours, floors = [], []
+        for _ in range(ROUNDS):
+            wire, alone, echo = [], [], []
+            for question in (next(questions) for _ in range(MOST_IN_A_ROUND // 2)):
+                echo.append(
+                    await _milliseconds(
+                        lambda text=question: empty.call_tool("echo", {"text": text})
+                    )
+                )
+                alone.append(await _milliseconds(lambda text=question: _full(store, text)))
+                wire.append(await _milliseconds(lambda text=question: _answer(served, text)))
+            ours.append(wire)
+            floors.append(statistics.median(alone) + statistics.median(echo))
+    p50 = list(map(statistics.median, ours))
+    figures.record("recall over stdio p50", size, "ms", p50, floors, "recall + echo over stdio")
+    p99 = [float(np.percentile(one, 99)) for one in ours]
+    figures.record("recall over stdio p99", size, "ms", p99)
+    figures.hold()
+
+
+def _over_stdio(command: list[str]) -> StdioServerParameters:
+    return StdioServerParameters(command=command[0], args=command[1:], env=environment(None))
+
+
+async def _until_full(client: Client, questions: Questions) -> None:
+    for question in questions:
+        if not (await _answer(client, question))["degraded"]:
+            return
+        await asyncio.sleep(PAUSE)
+
+
+async def _answer(client: Client, question: str) -> dict[str, object]:
+    answer = (await client.call_tool("recall", {"query": question})).structured_content
+    assert answer is not None
+    return answer
+
+
+async def test_recall_grows_slower_than_the_store(
+    figures: Figures, stores: Stores, sizes: tuple[int, ...]
+) -> None:
+    small, large = GROWN_FROM, max(sizes)
+    if small not in sizes or large <= small:
+        pytest.skip(f"needs {small:,} memories and more")
+    homes: tuple[Built, Built] = (await stores.of(small), await stores.of(large))
+    rounds: list[tuple[float, float]] = []
+    async with (
+        await MemoryStore.open(homes[0].home) as of_few,
+        await MemoryStore.open(homes[1].home) as of_many,
+    ):
+        asked = [built.questions(seed=4) for built in homes]
+        for _ in range(ROUNDS + 1):
+            few, many = [], []
+            began = time.perf_counter()
+            while len(few) < FEWEST_IN_A_ROUND or time.perf_counter() - began < GROWTH_ROUND:
+                few.append(await _milliseconds(lambda: _full(of_few, next(asked[0]))))
+                many.append(await _milliseconds(lambda: _full(of_many, next(asked[1]))))
+            rounds.append((statistics.median(few), statistics.median(many)))
+    few_rounds, many_rounds = zip(*rounds[1:], strict=True)
+    figures.record(
+        "recall p50, growth", large, "ms", many_rounds, few_rounds, f"recall at {small:,}"
+    )
+    figures.hold()

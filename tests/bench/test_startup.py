@@ -1,61 +1,51 @@
-"""From spawn to the answer to `initialize`, beside an MCPServer that can do nothing."""
+"""From spawn to the first answers, beside servers and processes that do no more than they must."""
 
-import json
-import os
-import statistics
-import subprocess
-import sys
-import time
+from __future__ import annotations
 
 import pytest
 
-SPAWNS = 10
-LIMIT = 1.6
-SERVE = [sys.executable, "-m", "byheart_server", "serve"]
-EMPTY = [sys.executable, "-c", "from mcp.server import MCPServer; MCPServer('empty').run()"]
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-06-18",
-        "capabilities": {},
-        "clientInfo": {"name": "bench", "version": "1"},
-    },
-}
+from .bare import BareTable
+from .figures import Figures
+from .processes import EMPTY, SERVE, Process, bare_process
+from .stores import Stores
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(3_600)]
+
+GREETINGS = 10
+SPAWNS = 5
 
 
-@pytest.mark.bench
-@pytest.mark.timeout(300)
-def test_initialize_is_answered_nearly_as_fast_as_by_an_empty_server(tmp_path):
-    environment = {**os.environ, "BYHEART_HOME": str(tmp_path / "home")}
-    _seconds_to_initialize(SERVE, environment)  # writes the byte code
-    _seconds_to_initialize(EMPTY, environment)
-    ours, empty = [], []
+async def test_initialize_is_answered_nearly_as_fast_as_by_an_empty_server(
+    figures: Figures, stores: Stores, sizes: tuple[int, ...]
+) -> None:
+    home = (await stores.of(min(sizes))).home
+    ours, floors = [], []
+    for _ in range(GREETINGS + 1):
+        for command, found in ((SERVE, ours), (EMPTY, floors)):
+            with Process(command, home) as process:
+                process.initialize()
+                found.append(process.age)
+    # The first of each has written byte code.
+    figures.record("spawn to initialize", None, "s", ours[1:], floors[1:], "empty MCPServer")
+    figures.hold()
+
+
+async def test_the_first_full_answer_waits_for_nothing_but_engine_and_model(
+    figures: Figures, stores: Stores, size: int
+) -> None:
+    built = await stores.of(size)
+    table = await BareTable.open(built.home)
+    questions = built.questions(seed=5)
+    ours, floors = [], []
     for _ in range(SPAWNS):
-        ours.append(_seconds_to_initialize(SERVE, environment))
-        empty.append(_seconds_to_initialize(EMPTY, environment))
-    ratio = statistics.median(ours) / statistics.median(empty)
-    print(
-        f"\nspawn to initialize, median of {SPAWNS}: byheart {statistics.median(ours):.3f} s, "
-        f"empty MCPServer {statistics.median(empty):.3f} s, ratio {ratio:.2f}"
+        with Process(SERVE, built.home) as process:
+            process.initialize()
+            process.full_recall(next(questions))
+            ours.append(process.age)
+        with bare_process(built.home, table, next(questions)) as process:
+            process.answered()
+            floors.append(process.age)
+    figures.record(
+        "spawn to first full answer", size, "s", ours, floors, "bare process: a query of each leg"
     )
-    assert ratio <= LIMIT
-
-
-def _seconds_to_initialize(command, environment):
-    started = time.perf_counter()
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    ) as process:
-        process.stdin.write(json.dumps(INITIALIZE).encode() + b"\n")
-        process.stdin.flush()
-        answer = json.loads(process.stdout.readline())
-        seconds = time.perf_counter() - started
-        process.kill()
-    assert "result" in answer
-    return seconds
+    figures.hold()
