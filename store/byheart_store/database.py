@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -57,7 +57,7 @@ QUIET_AFTER_WRITES = 1.0
 
 FOR_EVER = timedelta(days=36_500)
 
-OLD_VERSIONS_KEPT = timedelta(minutes=1)
+OLD_VERSIONS_KEPT = timedelta(seconds=10)
 """Long enough for any read that began on an old version to end."""
 
 
@@ -81,6 +81,7 @@ class Database:
         self._commits: Counter[str] = Counter()
         self._rows_to_index = 0
         self._when_quiet: asyncio.TimerHandle | None = None
+        self._sweeps: dict[str, asyncio.TimerHandle] = {}
         self._compactions: set[asyncio.Task[None]] = set()
         self._tried: str | None = None
         self._description: tuple[int, Description] | None = None
@@ -124,6 +125,8 @@ class Database:
             self._start_compaction(self.memories, overdue=True)
         if self._compactions:
             await asyncio.wait(self._compactions)
+        for sweep in self._sweeps.values():
+            sweep.cancel()
         self._connection.close()  # type: ignore[no-untyped-call]
 
     async def _open_tables(self) -> None:
@@ -306,15 +309,36 @@ class Database:
             if self._when_quiet is not None:
                 self._when_quiet.cancel()
                 self._when_quiet = None
-        task = asyncio.create_task(self._compact_fragmented(table, overdue=overdue))
+        self._begin(self._compact_fragmented(table, overdue=overdue))
+
+    def _begin(self, chore: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(chore)
         self._compactions.add(task)
         task.add_done_callback(self._compactions.discard)
 
     async def _compact_fragmented(self, table: AsyncTable, *, overdue: bool) -> None:
+        with self._putting_off(table):
+            if overdue or await _fragments(table) >= COMMITS_BETWEEN_COMPACTIONS:
+                await self.compact(table)
+                self._sweep_later(table)
+
+    def _sweep_later(self, table: AsyncTable) -> None:
+        """Delete in time what a compaction leaves to those who are still reading it."""
+        if table.name in self._sweeps:
+            self._sweeps[table.name].cancel()
+        self._sweeps[table.name] = asyncio.get_running_loop().call_later(
+            2 * OLD_VERSIONS_KEPT.total_seconds(), lambda: self._begin(self._sweep(table))
+        )
+
+    async def _sweep(self, table: AsyncTable) -> None:
+        with self._putting_off(table):
+            await self.write(lambda: self.tidy(table, OLD_VERSIONS_KEPT))
+
+    @contextmanager
+    def _putting_off(self, table: AsyncTable) -> Iterator[None]:
         try:
             with storage_errors(self.location):
-                if overdue or await _fragments(table) >= COMMITS_BETWEEN_COMPACTIONS:
-                    await self.compact(table)
+                yield
         except ByHeartError as error:
             logger.info("compaction of %s is put off: %s", table.name, error)
 
