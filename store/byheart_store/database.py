@@ -9,8 +9,8 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -85,6 +85,7 @@ class Database:
         self._compactions: set[asyncio.Task[None]] = set()
         self._tried: str | None = None
         self._description: tuple[int, Description] | None = None
+        self._shown: int | None = None
         self.memories: AsyncTable
         self.recalls: AsyncTable
         self.labels: AsyncTable
@@ -222,6 +223,22 @@ class Database:
                 "metadata": {schema.DESCRIPTION_KEY: description.to_json()},
             }
         )
+
+    @asynccontextmanager
+    async def _moving_rows(self) -> AsyncIterator[None]:
+        """Show the memories as they are before what follows, inside `write`, until it ends.
+
+        It changes nothing that recall finds, but moves rows, and for a while no index holds them.
+        """
+        self._shown = await self.memories.version()
+        try:
+            yield
+        finally:
+            self._shown = None
+
+    def shown(self, version: int) -> int:
+        """The version to read for what the memories are in this one."""
+        return version if self._shown is None else min(version, self._shown)
 
     async def write(
         self, change: Callable[[], Awaitable[T]], tables: Collection[str] | None = None
@@ -369,12 +386,23 @@ class Database:
             if columns:
                 await self.write(_nothing)  # its end makes durable what was committed
 
-    async def tidy(self, table: AsyncTable, keep: timedelta, *, orphans: bool = False) -> None:
+    async def tidy(
+        self,
+        table: AsyncTable,
+        keep: timedelta,
+        *,
+        orphans: bool = False,
+        after: Awaitable[None] | None = None,
+    ) -> None:
         """As `compact`, with old versions kept for so long. To be called inside `write`.
 
-        With `orphans`, what crashed writes have left behind is deleted too.
+        With `orphans`, what crashed writes have left behind is deleted too. `after` is a change
+        that recall does not see but by the rows that it moves, which no index holds then.
         """
-        await table.optimize(cleanup_older_than=FOR_EVER)
+        async with self._moving_rows():
+            if after is not None:
+                await after
+            await table.optimize(cleanup_older_than=FOR_EVER)
         # Only what is safe on the disk may take the place of what is deleted.
         await self._settle()
         await table.optimize(cleanup_older_than=keep, delete_unverified=orphans)

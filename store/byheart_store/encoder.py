@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,8 @@ _PUBLISHED_PREFIXES = {
     "snowflake/": (_ASK, ""),
 }
 _TEXTS_PER_REPORT = 64
+_BACKGROUND = 10
+"""How nice a thread is that works in the background; 19 would be the nicest."""
 _registry = threading.Lock()
 
 _Row = NDArray[np.float32]
@@ -92,18 +95,24 @@ class Encoder:
         return self._unit(self._model.query_embed([self._prefixes[0] + well_formed(text)]))
 
     def encode_passages(
-        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+        self,
+        texts: Sequence[str],
+        progress: Callable[[int], None] | None = None,
+        *,
+        in_background: bool = False,
     ) -> _Row:
         """n passages -> (n, d) unit rows, in the order given.
 
-        `progress` is called on the calling thread with the number of texts just done.
+        `progress` is called on the calling thread with the number of texts just done. In the
+        background it yields to whatever else the process has to do, where the system knows how to.
         """
         if len(texts) == 1 and progress is None:
             return self._passage(texts[0])[np.newaxis]  # threads would cost more than they save
         rows = np.empty((len(texts), self.dimension), dtype=np.float32)
         # Threads that work on texts of one length finish together.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="encode") as pool:
+        begin = _yield_to_others if in_background else None
+        with ThreadPoolExecutor(self._threads, "encode", initializer=begin) as pool:
             for first in range(0, len(order), _TEXTS_PER_REPORT):
                 chunk = order[first : first + _TEXTS_PER_REPORT]
                 rows[chunk] = list(pool.map(self._passage, [texts[index] for index in chunk]))
@@ -121,6 +130,12 @@ class Encoder:
             # A text without a direction is as far from one memory as from another.
             return np.full(self.dimension, self.dimension**-0.5, dtype=np.float32)
         return (vector / norm).astype(np.float32)
+
+
+def _yield_to_others() -> None:
+    """Let the calling thread run when no other wants to; only Linux knows of one thread's rank."""
+    if sys.platform.startswith("linux"):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BACKGROUND)
 
 
 def load_encoder(

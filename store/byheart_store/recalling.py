@@ -137,7 +137,8 @@ class Recaller:
             try:
                 return await self._recall(question, version, description, wait_for_model)
             except (OSError, RuntimeError):
-                if await self._database.memories.version() == version:
+                was_of_another = self._snapshots.let_go(version)
+                if not was_of_another and await self._database.memories.version() == version:
                     raise
         version, description = await self._database.described()
         return await self._recall(question, version, description, wait_for_model)
@@ -239,7 +240,7 @@ class Recaller:
             return found
         pool = pooled(evidence, _fused(evidence, question, tuning), question.limit, tuning.fusion)
         rows = with_nearest(evidence, pool)
-        first = evidence.memories[pool.places[: question.limit]].tolist()
+        first = evidence.memories[pool.places[: 2 * question.limit]].tolist()
         (vectors, embedded), _ = await asyncio.gather(
             snapshot.vectors_at(evidence.rows[rows]), snapshot.memories(first)
         )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from byheart_store.database import Database
+from byheart_store.database import OLD_VERSIONS_KEPT, ROWS_LEFT_UNINDEXED, Database
 from byheart_store.errors import InvalidInput, ModelMismatch, ModelUnavailable
 from byheart_store.filters import listed
 from byheart_store.lock import alone
@@ -36,8 +36,10 @@ BUSY = (
 )
 
 FEWEST_ROWS_PER_COMMIT = 1_000
-MOST_COMMITS = 10
-"""Each commit rewrites the column of the fragments it touches, so few large ones are cheaper."""
+MOST_COMMITS = 5
+"""Each commit writes its rows anew and has them indexed again: few large ones are cheaper."""
+MOST_ROWS_PER_COMMIT = 25_000
+"""What takes no longer than other writers have patience for."""
 
 
 class Reindexer:
@@ -190,10 +192,11 @@ class Reindexer:
         """Embed the rows that have no vector in the column; returns how many there were."""
         total = await self._missing(column)
         done = 0
-        most = max(FEWEST_ROWS_PER_COMMIT, total // MOST_COMMITS)
+        most = min(max(FEWEST_ROWS_PER_COMMIT, total // MOST_COMMITS), MOST_ROWS_PER_COMMIT)
         while rows := await self._unembedded(column, most):
             texts = await self._texts(rows)
-            vectors = await asyncio.to_thread(encoder.encode_passages, texts)
+            encode = partial(encoder.encode_passages, texts, in_background=True)
+            vectors = await asyncio.to_thread(encode)
             table = keyed_vectors(rows, column.column, vectors)
             await self._database.write(partial(self._embed, column, table))
             done += len(rows)
@@ -202,8 +205,15 @@ class Reindexer:
         return done
 
     async def _embed(self, column: VectorColumn, vectors: pa.Table) -> None:
-        _kept(column, await self._database.describe())
-        await self._database.update(self._database.memories, EMBEDDED_KEY, vectors)
+        description = await self._database.describe()
+        _kept(column, description)
+        memories = self._database.memories
+        update = self._database.update(memories, EMBEDDED_KEY, vectors)
+        if column.column == description.active or len(vectors) < ROWS_LEFT_UNINDEXED:
+            await update
+        else:
+            # Whoever writes or recalls next finds the rows indexed again.
+            await self._database.tidy(memories, OLD_VERSIONS_KEPT, after=update)
 
     async def _missing(self, column: VectorColumn) -> int:
         count = self._database.memories.count_rows(f"{column.column} IS NULL")

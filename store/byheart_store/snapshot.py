@@ -239,12 +239,17 @@ class Snapshots:
         With `whole` the vectors are held however many there are.
         """
         async with self._taking:
-            latest = self._latest
+            latest, version = self._latest, self._database.shown(version)
             if latest is None or not _serves(latest, version, column, whole=whole):
                 table = await self._database.memories_at(version)
                 latest = await _advanced(latest, table, version, column, whole=whole)
                 self._latest = latest or await take_snapshot(table, version, column, whole=whole)
             return self._latest  # type: ignore[return-value]
+
+    def let_go(self, version: int) -> bool:
+        """Let go of a snapshot that can't be read; whether it was of another version than this."""
+        latest, self._latest = self._latest, None
+        return latest is not None and latest.version != version
 
 
 def _serves(latest: Snapshot, version: int, column: str | None, *, whole: bool) -> bool:
