@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from byheart_store.database import Database
 from byheart_store.errors import ByHeartError, InvalidInput, UnknownRecall
 from byheart_store.filters import listed, quoted
 from byheart_store.reach import Reach
-from byheart_store.records import FeedbackCounts, Label, LoggedRecall, checked_name, now
+from byheart_store.records import FeedbackCounts, Label, LoggedRecall, checked_name, moment_of, now
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,6 +24,11 @@ logger = logging.getLogger(__name__)
 
 MOST_PENDING = 1_000
 """Recalls that wait for the disk or the lock to let them be logged."""
+
+LONGEST_WAIT_FOR_OTHERS = 20.0
+"""Seconds within which another server logs a recall that it has answered just now."""
+
+_PAUSE = 0.25
 
 
 class Journal:
@@ -85,6 +91,8 @@ class Journal:
         """
         recall_id = checked_name(recall_id, "recall_id") or ""
         found = self._waiting(recall_id) or await self._logged(recall_id)
+        if found is None and self._database.place.spans_hosts:
+            found = await self._logged_by_others(recall_id)
         if found is None or not reach.saw(found):
             raise UnknownRecall(
                 f"no logged recall has the id {recall_id!r}; "
@@ -99,6 +107,16 @@ class Journal:
         await self.close()
         rows = await self._recalls(f"recall_id = {quoted(recall_id)}")
         return rows[0] if rows else self._waiting(recall_id)
+
+    async def _logged_by_others(self, recall_id: str) -> LoggedRecall | None:
+        """A recall that a server elsewhere has answered already, and is about to log."""
+        until = min(time.time(), moment_of(recall_id)) + LONGEST_WAIT_FOR_OTHERS
+        while time.time() < until:
+            await asyncio.sleep(_PAUSE)
+            rows = await self._recalls(f"recall_id = {quoted(recall_id)}")
+            if rows:
+                return rows[0]
+        return None
 
     async def count(self, reach: Reach) -> int:
         """The number of logged recalls that the caller may know of."""

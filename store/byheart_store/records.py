@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from typing import Any, Literal
+from uuid import UUID
 
 import uuid_utils
 
@@ -437,6 +438,15 @@ def now() -> datetime:
 def uuid7() -> str:
     """A new id that sorts by the time it was made."""
     return str(uuid_utils.uuid7())
+
+
+def moment_of(name: str) -> float:
+    """Seconds since 1970 when an id of `uuid7` was made; 0 for any other."""
+    try:
+        made = UUID(name)
+    except ValueError:
+        return 0.0
+    return (made.int >> 80) / 1000 if made.version == 7 else 0.0
 
 
 def checked_limit(limit: int) -> int:
