@@ -318,6 +318,8 @@ class Database:
         self._committed(table)
 
     def _committed(self, table: AsyncTable, new_rows: int = 0) -> None:
+        if self.place.is_service:
+            return  # fragments and indexes are its own concern
         if table.name == schema.MEMORIES:
             self._rows_to_index += new_rows
         # The first commit looks too, so that a thousand short-lived processes compact as well;
@@ -362,8 +364,11 @@ class Database:
     async def tidy(self, table: AsyncTable, keep: timedelta, *, orphans: bool = False) -> None:
         """As `compact`, with old versions kept for so long. To be called inside `write`.
 
-        With `orphans`, what crashed writes have left behind is deleted too.
+        With `orphans`, what crashed writes have left behind is deleted too. A database service
+        does all that by itself.
         """
+        if self.place.is_service:
+            return
         self._lock.check()
         await table.optimize(cleanup_older_than=FOR_EVER)
         # Only what is safe on the disk may take the place of what is deleted.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,6 +24,10 @@ REQUEST_SECONDS = 30.0
 
 LEASE_REQUEST_SECONDS = 2.5
 """As above for the write lock, which has to know in time that it can't be kept."""
+
+_TOLD_BY_SERVICE = re.compile(r"<Message>(.*?)</Message>")
+
+_ASKED = re.compile(r"https?://[^/\s?]+")
 
 _ROLE = "BYHEART_CREDENTIALS"
 """Set to `machine` where the machine itself may use the bucket, and no key is needed."""
@@ -265,6 +270,9 @@ def _with_region(options: dict[str, str]) -> dict[str, str]:
 
 
 def _reason(error: Exception) -> str:
-    """The heart of what the engine says, on one line, without the queries of its URLs."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return said[:300]
+    """The heart of what the engine says, on one line."""
+    said = " ".join(str(error).split()).replace('\\"', '"') or type(error).__name__
+    if told := _TOLD_BY_SERVICE.search(said):
+        return told[1][:300]
+    asked = _ASKED.search(said)
+    return f"no answer from {asked[0]}" if asked and "status" not in said.lower() else said[:300]
