@@ -24,11 +24,16 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def request_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server notes each request."""
+    return tmp_path_factory.mktemp("moto") / "log"
+
+
+@pytest.fixture(scope="session")
+def endpoint(request_log: Path) -> Iterator[str]:
     """The address of a moto server."""
-    port = free_port()
+    port, log = free_port(), request_log
     url = f"http://127.0.0.1:{port}"
-    log = tmp_path_factory.mktemp("moto") / "log"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
         try:

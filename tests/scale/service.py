@@ -172,13 +172,13 @@ def service(folder: Path) -> Iterator[tuple[str, Service]]:
                 return self._answer(401, b'{"error": "Unauthorized"}', "application/json")
             try:
                 answer = behind.run(self._asked(path, query, body))
-            except Exception as error:
+            except (ValueError, RuntimeError, OSError, KeyError) as error:
                 return self._answer(400, str(error).encode(), "text/plain")
             if isinstance(answer, pa.Table):
                 return self._answer(200, _stream(answer), ARROW)
             return self._answer(200, json.dumps(answer).encode(), "application/json")
 
-        do_GET = do_POST
+        do_GET = do_POST  # noqa: N815 (http.server's name)
 
         def _asked(self, path: str, query: str, body: bytes) -> Any:
             if path.endswith("/table/list"):

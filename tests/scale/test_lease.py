@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from obstore.exceptions import GenericError
 from obstore.store import MemoryStore as InMemory
 
-from byheart_store import StoreBusy, StoreUnavailable, lease
+from byheart_store import StoreUnavailable, lease
 from byheart_store.lease import Lease
 from byheart_store.lock import WriteLock
 from byheart_store.place import Place

