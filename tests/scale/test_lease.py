@@ -76,6 +76,7 @@ async def test_a_lease_is_kept_for_longer_than_it_lasts(place: Place) -> None:
 
 
 @on_posix
+@pytest.mark.slow
 async def test_the_lease_of_a_killed_process_is_taken_over(place: Place) -> None:
     lease = Lease(place, "test", DURATION)
     with holding(place.location) as process:
@@ -201,7 +202,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.lists(steps, min_size=15, max_size=60))
 def test_there_is_one_holder_whatever_happens_in_which_order(
     story: list[tuple[str, Any]],

@@ -181,6 +181,7 @@ def test_a_bucket_that_is_not_there_is_one_line(byheart: Call) -> None:
     assert "s3://no-such-bucket/x can't be used: The specified bucket does not exist" in refused.err
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_told(
     byheart: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def _message(answer: httpx2.Response) -> dict[str, Any]:
 
 
 @on_posix
+@pytest.mark.slow
 def test_a_request_may_reach_any_server(tmp_path: Path, uri: str) -> None:
     with replica(tmp_path / "a", uri) as one, replica(tmp_path / "b", uri) as other:
         told = result(one.call("remember", text="Ana likes tea", session="s"))
