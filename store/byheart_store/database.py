@@ -162,6 +162,8 @@ class Database:
             missing = {schema.MEMORIES, schema.RECALLS, schema.LABELS} - names
             if missing:
                 await asyncio.to_thread(self._check_never_made, missing)
+                if self.place.spans_hosts and schema.MEMORIES in names:
+                    raise self._gone(missing)  # it is made last of all
                 if self.place.is_bucket:
                     await Lease(self.place, WRITING).check_honoured()
                 await self.write(self._create_tables)
@@ -177,10 +179,17 @@ class Database:
             name for name in sorted(tables) if any(f.startswith(f"{name}.lance/") for f in known)
         ]
         if gone:
-            raise StoreUnavailable(
-                f"the table {', '.join(gone)} of {self.location} is gone; look, and mend what can "
-                "be: byheart doctor; or bring it back: byheart restore FILE --replace"
-            )
+            raise self._gone(gone)
+
+    def _gone(self, tables: Collection[str]) -> StoreUnavailable:
+        advice = (
+            "look, and mend what can be: byheart doctor; or bring it back: "
+            "byheart restore FILE --replace"
+            if self.place.is_disk
+            else "bring it back from the versions that are kept there, or name another place"
+        )
+        named = ", ".join(sorted(tables))
+        return StoreUnavailable(f"the table {named} of {self.location} is gone; {advice}")
 
     async def _create_tables(self) -> None:
         names = set((await self._connection.list_tables()).tables)

@@ -90,6 +90,7 @@ class Said:
     judged: set[tuple[str, str]] = field(default_factory=set)
     contradictions: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    troubles: Counter[str] = field(default_factory=Counter)
     slowest: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -139,6 +140,7 @@ class Caller:
             except (httpx2.TransportError, ConnectionError) as error:
                 with self._said.lock:
                     self._said.counts[f"{tool} again"] += 1
+                    self._said.troubles[f"{type(error).__name__}: {error}"[:100]] += 1
                 if "no logged recall" in str(error) or "no memory has the id" in str(error):
                     raise
                 time.sleep(0.2)
@@ -219,7 +221,8 @@ def test_killed_servers_lose_nothing_and_bring_nothing_back(tmp_path: Path, uri:
         f"\n{REPLICAS} servers, {KILLS} kills in {seconds:.0f} s: acknowledged "
         f"{len(said.stored)}, lost {len(lost)}, twice {len(twice)}, forgotten "
         f"{len(said.forgotten)}, back {len(back)}, judged {len(said.judged)}, not counted "
-        f"{len(unjudged)}; slowest answer {said.slowest:.1f} s\n{dict(said.counts)}"
+        f"{len(unjudged)}; slowest answer {said.slowest:.1f} s\n{dict(said.counts)}\n"
+        + "\n".join(f"{count:>4} times {what}" for what, count in said.troubles.most_common(12))
     )
     assert (said.contradictions, lost, twice, back, unjudged) == ([], set(), set(), set(), set())
     assert min(said.counts[tool] for tool in ("remember", "feedback", "forget")) > KILLS / 2

@@ -95,6 +95,14 @@ async def test_a_change_of_models_is_one_host_s_at_a_time(
     await lease.release()
 
 
+async def test_a_table_that_is_gone_does_not_look_empty(
+    here: MemoryStore, uri: str, tmp_path: Path
+) -> None:
+    await here._database._connection.drop_table("recalls")
+    with pytest.raises(StoreUnavailable, match=r"the table recalls of s3://.* is gone; bring it"):
+        await MemoryStore.open(tmp_path / "there", uri=uri)
+
+
 async def test_many_commits_are_compacted(here: MemoryStore, there: MemoryStore) -> None:
     await here.remember_many([NewMemory(text=f"note {number}") for number in range(200)])
     await here.reindex()
