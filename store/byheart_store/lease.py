@@ -255,7 +255,10 @@ class Lease:
 
     async def _store(self) -> Any:
         if self._objects is None:
-            self._objects = await asyncio.to_thread(self._place.objects)
+            try:
+                self._objects = await asyncio.to_thread(self._place.objects)
+            except _errors().BaseError as error:
+                raise self._place.unreachable(error) from error
         return self._objects
 
 

@@ -271,7 +271,10 @@ def _with_region(options: dict[str, str]) -> dict[str, str]:
 
 def _reason(error: Exception) -> str:
     """The heart of what the engine says, on one line."""
-    said = " ".join(str(error).split()).replace('\\"', '"') or type(error).__name__
+    said = (
+        " ".join(str(error).partition("Debug source:")[0].split()).replace('\\"', '"')
+        or type(error).__name__
+    )
     if told := _TOLD_BY_SERVICE.search(said):
         return told[1][:300]
     asked = _ASKED.search(said)

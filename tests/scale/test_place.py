@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from byheart_store import ByHeartError, InvalidInput, StoreUnavailable
+from byheart_store.lease import Lease
 from byheart_store.place import Place
 
 from ..conftest import Call
@@ -137,6 +138,27 @@ def test_a_secret_in_a_uri_is_not_repeated() -> None:
     with pytest.raises(InvalidInput, match="read from the environment") as refused:
         Place.of(HOME, "s3://somebody:hidden@bucket/x", AWS)
     assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "environ"),
+    [
+        ("s3://bucket/x", AWS),
+        ("az://container/x", AZURE | {"AZURE_STORAGE_ACCOUNT_KEY": "c2VjcmV0"}),
+        ("gs://bucket/x", {"BYHEART_CREDENTIALS": "machine"}),
+    ],
+)
+def test_the_lock_takes_the_options_of_the_engine(uri: str, environ: dict[str, str]) -> None:
+    assert Place.of(HOME, uri, environ).objects().prefix == "x"
+
+
+async def test_a_key_that_is_none_is_told(tmp_path: Path) -> None:
+    key = tmp_path / "key.json"
+    key.write_text('{"client_email": "a@b", "private_key_id": "1", "private_key": "none"}')
+    place = Place.of(HOME, "gs://bucket/x", {"GOOGLE_APPLICATION_CREDENTIALS": str(key)})
+    with pytest.raises(StoreUnavailable, match="gs://bucket/x can't be used") as refused:
+        await Lease(place, "write").acquire(1)
+    assert "Debug" not in str(refused.value)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
