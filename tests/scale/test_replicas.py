@@ -22,7 +22,7 @@ import pytest
 
 from byheart_store import MemoryStore
 
-from ..http.serving import Served, served, token_file
+from ..http.serving import GENERATIONS, Served, served, token_file
 
 REPLICAS = 3
 CALLERS = 6
@@ -33,11 +33,11 @@ on_posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX
 
 
 @contextmanager
-def replica(folder: Path, uri: str) -> Iterator[Served]:
+def replica(folder: Path, uri: str, *more: str) -> Iterator[Served]:
     """A server that brings nothing with it but the settings: its home is empty."""
     folder.mkdir()
     options = ("--uri", uri, "--rate", "10000", "--tokens", token_file(folder))
-    with served(folder, *options) as server:
+    with served(folder, *options, *more) as server:
         yield server
 
 
@@ -68,7 +68,7 @@ def _message(answer: httpx2.Response) -> dict[str, Any]:
 
 @on_posix
 @pytest.mark.slow
-def test_a_request_may_reach_any_server(tmp_path: Path, uri: str) -> None:
+async def test_a_request_may_reach_any_server(tmp_path: Path, uri: str) -> None:
     with replica(tmp_path / "a", uri) as one, replica(tmp_path / "b", uri) as other:
         told = result(one.call("remember", text="Ana likes tea", session="s"))
         again = result(other.call("remember", text="Ana likes tea", session="s"))
@@ -76,8 +76,27 @@ def test_a_request_may_reach_any_server(tmp_path: Path, uri: str) -> None:
         found = result(other.call("recall", query="tea"))
         judged = result(one.call("feedback", recall_id=found["recall_id"], useful=[told["id"]]))
         assert judged["useful"] == 1
-        asked = one.request(headers={"Accept": "application/json, text/event-stream"}, json={})
-        assert "Mcp-Session-Id" not in asked.headers
+        for server in (one, other):
+            for generation in GENERATIONS:
+                async with server.agent("ops", generation) as agent:
+                    (hit,) = await agent.recall("tea", limit=1)
+                    assert hit["id"] == told["id"]
+
+
+@on_posix
+@pytest.mark.slow
+async def test_a_client_of_the_former_protocol_outlives_its_server(
+    tmp_path: Path, uri: str
+) -> None:
+    with replica(tmp_path / "a", uri) as one:
+        async with one.agent("ops", "legacy") as agent:
+            await agent.remember("Ana likes tea")
+            assert one.stop() == 0
+            port = one.url.removesuffix("/mcp").rpartition(":")[2]
+            with replica(tmp_path / "b", uri, "--http", f":{port}"):
+                (hit,) = await agent.recall("tea")
+    # Its name was told to another server, if to any; the token comes with each request.
+    assert (hit.get("client"), hit.get("token")) == (None, "ops")
 
 
 @dataclass
