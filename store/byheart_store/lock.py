@@ -167,7 +167,7 @@ def held_elsewhere(path: Path) -> bool:
         return True
 
 
-async def shielded(write: Coroutine[Any, Any, T]) -> T:
+async def shielded(write: Coroutine[Any, Any, T] | asyncio.Task[T]) -> T:
     """Run a write to its end even if the caller is cancelled meanwhile, then pass that on.
 
     LanceDB goes on with a write whose task was cancelled; only a lock that is held until the

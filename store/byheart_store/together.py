@@ -7,7 +7,6 @@ arrives meanwhile goes into the next one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from byheart_store.errors import InvalidInput, UnknownMemory
 from byheart_store.lock import shielded
@@ -21,8 +20,8 @@ class Together:
     def __init__(self, writer: Writer) -> None:
         """Nothing is gathered yet."""
         self._writer = writer
-        self._arrived: list[_Told] = []
-        self._writing: asyncio.Task[None] | None = None
+        self._gathered: list[NewMemory] | None = None
+        self._latest: asyncio.Task[list[Receipt]] | None = None
 
     async def remember(self, memory: NewMemory) -> Receipt:
         """Store one memory, alone or with others; even if the caller is cancelled meanwhile.
@@ -30,44 +29,26 @@ class Together:
         Raises:
             As `Writer.remember_many`, for this memory.
         """
-        told = _Told(memory)
-        self._arrived.append(told)
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write())
-        return await shielded(told.answer())
+        batch = self._gathered
+        if batch is None or self._latest is None or len(batch) == MEMORIES_PER_COMMIT:
+            batch = self._gathered = []
+            self._latest = asyncio.create_task(self._commit(batch, self._latest))
+        place = len(batch)
+        batch.append(memory)
+        try:
+            return (await shielded(self._latest))[place]
+        except (InvalidInput, UnknownMemory):
+            if len(batch) == 1:
+                raise
+        # What one of them can't have must not keep the others from theirs.
+        return (await shielded(self._writer.remember_many([memory], None)))[0]
 
-    async def _write(self) -> None:
-        while self._arrived:
-            batch = self._arrived[:MEMORIES_PER_COMMIT]
-            self._arrived = self._arrived[MEMORIES_PER_COMMIT:]
-            if not await self._written(batch):
-                # What one of them can't have must not keep the others from theirs.
-                for told in batch:
-                    await self._written([told])
-
-    async def _written(self, batch: Sequence[_Told]) -> bool:
-        """Answer all of a batch; False where each has to be tried alone."""
-        memories = [told.memory for told in batch]
-        work = asyncio.create_task(self._writer.remember_many(memories, None))
-        await asyncio.wait([work])
-        error = work.exception()
-        if error is None:
-            for told, receipt in zip(batch, work.result(), strict=True):
-                told.receipt.set_result(receipt)
-            return True
-        if len(batch) > 1 and isinstance(error, InvalidInput | UnknownMemory):
-            return False
-        for told in batch:
-            told.receipt.set_exception(error)
-        return True
-
-
-class _Told:
-    """A memory that somebody waits for."""
-
-    def __init__(self, memory: NewMemory) -> None:
-        self.memory = memory
-        self.receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-
-    async def answer(self) -> Receipt:
-        return await self.receipt
+    async def _commit(
+        self, batch: list[NewMemory], before: asyncio.Task[list[Receipt]] | None
+    ) -> list[Receipt]:
+        """Write what was gathered until the commit before has ended."""
+        if before is not None:
+            await asyncio.wait([before])
+        if self._gathered is batch:
+            self._gathered = None
+        return await self._writer.remember_many(batch, None)
