@@ -113,6 +113,8 @@ def serve_http(settings: Settings, listening: Listening) -> NoReturn:
 def _door(server: ByHeartServer, listening: Listening) -> Door:
     app = server.streamable_http_app(
         streamable_http_path=MCP_PATH,
+        # Whatever servers share, the next request may reach another one than the last.
+        stateless_http=server.backend.settings.uri is not None,
         max_request_body_size=LONGEST_BODY,
         session_idle_timeout=SESSION_PATIENCE,
         max_sessions=MOST_SESSIONS,

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from byheart_store import indexes, migrations, schema
 from byheart_store.errors import ByHeartError, StoreBusy, StoreUnavailable
+from byheart_store.lease import DURATION, Lease
 from byheart_store.ledger import Ledger, read_ledger
 from byheart_store.lock import WriteLock, alone, shielded
+from byheart_store.place import Place
 from byheart_store.records import Durability
 from byheart_store.schema import Description
 
@@ -52,6 +54,12 @@ ROWS_BETWEEN_COMPACTIONS = 4_096
 ROWS_LEFT_UNINDEXED = 16
 """So few rows that no index holds cost a query less than bringing the indexes up to date."""
 
+WRITING = "write"
+"""The name of the write lock: of its file, or of its lease."""
+
+LONGEST_SILENCE = 1.5 * DURATION
+"""Seconds after which the lease of whoever died can be taken."""
+
 QUIET_AFTER_WRITES = 1.0
 """Seconds without a write after which the rows of a burst are indexed."""
 
@@ -67,14 +75,14 @@ class Database:
     def __init__(
         self,
         home: Path,
-        location: str,
+        place: Place,
         connection: AsyncConnection,
         lock: WriteLock,
         ledger: Ledger | None,
     ) -> None:
         """Not to be called; see `open`."""
         self.home = home
-        self.location = location
+        self.place = place
         self._connection = connection
         self._lock = lock
         self._ledger = ledger
@@ -104,15 +112,41 @@ class Database:
         """
         await asyncio.to_thread(importlib.import_module, "lancedb")
         home = _usable_home(home)
-        location = uri or str(home / "db")
-        with storage_errors(location):
-            connection = await _connect(location)
-        lock = WriteLock(home / "write.lock", patience)
+        place = Place.of(home, uri)
+        with storage_errors(place.location):
+            connection = await place.connect()
+        lock = WriteLock(_between(home, place), patience)
         durable = durability == "fsync"
-        ledger = None if uri else Ledger(home, Path(location), durable=durable)
-        database = cls(home, location, connection, lock, ledger)
+        ledger = Ledger(home, Path(place.location), durable=durable) if place.is_disk else None
+        database = cls(home, place, connection, lock, ledger)
         await database._open_tables()
         return database
+
+    @property
+    def location(self) -> str:
+        """The folder or URI of the tables."""
+        return self.place.location
+
+    @asynccontextmanager
+    async def alone(self, work: str, busy: str) -> AsyncIterator[None]:
+        """Do a long piece of work that only one process at a time may do, on any host.
+
+        Raises:
+            StoreBusy: another one is at it; the message is `busy`.
+        """
+        if not self.place.is_bucket:
+            with alone(self.home / f"{work}.lock", busy):
+                yield
+            return
+        lease = Lease(self.place, work)
+        try:
+            await lease.acquire(LONGEST_SILENCE)
+        except TimeoutError:
+            raise StoreBusy(busy) from None
+        try:
+            yield
+        finally:
+            await lease.release()
 
     def try_out(self, model: str) -> None:
         """From now on nothing is written, and the store is seen as if this model were active."""
@@ -136,6 +170,10 @@ class Database:
             missing = {schema.MEMORIES, schema.RECALLS, schema.LABELS} - names
             if missing:
                 await asyncio.to_thread(self._check_never_made, missing)
+                if self.place.spans_hosts and schema.MEMORIES in names:
+                    raise self._gone(missing)  # it is made last of all
+                if self.place.is_bucket:
+                    await Lease(self.place, WRITING).check_honoured()
                 await self.write(self._create_tables)
             self.memories = await self._connection.open_table(schema.MEMORIES)
             self.recalls = await self._connection.open_table(schema.RECALLS)
@@ -149,10 +187,17 @@ class Database:
             name for name in sorted(tables) if any(f.startswith(f"{name}.lance/") for f in known)
         ]
         if gone:
-            raise StoreUnavailable(
-                f"the table {', '.join(gone)} of {self.location} is gone; look, and mend what can "
-                "be: byheart doctor; or bring it back: byheart restore FILE --replace"
-            )
+            raise self._gone(gone)
+
+    def _gone(self, tables: Collection[str]) -> StoreUnavailable:
+        advice = (
+            "look, and mend what can be: byheart doctor; or bring it back: "
+            "byheart restore FILE --replace"
+            if self.place.is_disk
+            else "bring it back from the versions that are kept there, or name another place"
+        )
+        named = ", ".join(sorted(tables))
+        return StoreUnavailable(f"the table {named} of {self.location} is gone; {advice}")
 
     async def _create_tables(self) -> None:
         names = set((await self._connection.list_tables()).tables)
@@ -217,6 +262,7 @@ class Database:
 
     async def redescribe(self, description: Description) -> None:
         """Write the description in one commit. To be called inside `write`."""
+        self._lock.check()
         await self.memories.update_field_metadata(
             {
                 "path": schema.DESCRIBED_FIELD,
@@ -275,6 +321,7 @@ class Database:
 
     async def add(self, table: AsyncTable, rows: pa.Table) -> int:
         """Append rows in one commit inside `write`, and return the version that it made."""
+        self._lock.check()
         version: int = (await table.add(rows)).version
         if table.name == schema.MEMORIES and self._description is not None:
             before, description = self._description
@@ -285,6 +332,7 @@ class Database:
 
     async def merge(self, table: AsyncTable, keys: list[str], rows: pa.Table) -> int:
         """Update the rows whose keys exist and insert the others, as `add` does."""
+        self._lock.check()
         merge = table.merge_insert(keys).when_matched_update_all().when_not_matched_insert_all()
         version: int = (await merge.execute(rows)).version
         self._committed(table)
@@ -292,15 +340,19 @@ class Database:
 
     async def update(self, table: AsyncTable, keys: list[str], rows: pa.Table) -> None:
         """Update only the columns given of the rows that still exist, inside `write`."""
+        self._lock.check()
         await table.merge_insert(keys).when_matched_update_all().execute(rows)
         self._committed(table)
 
     async def delete(self, table: AsyncTable, predicate: str) -> None:
         """Delete rows in one commit. To be called inside `write`."""
+        self._lock.check()
         await table.delete(predicate)
         self._committed(table)
 
     def _committed(self, table: AsyncTable, new_rows: int = 0) -> None:
+        if self.place.is_service:
+            return  # fragments and indexes are its own concern
         if table.name == schema.MEMORIES:
             self._rows_to_index += new_rows
         # The first commit looks too, so that a thousand short-lived processes compact as well;
@@ -371,8 +423,11 @@ class Database:
         What can't be made for now, since others do or have written what it would hold, is left to
         the next compaction.
         """
+        columns: list[str] = []
+        if self.place.is_service:
+            return
         try:
-            with alone(self.home / "index.lock", "another process is making the indexes"):
+            async with self.alone("index", "another process is making the indexes"):
                 columns = await indexes.wanted(self.memories, await self.describe())
                 for column in columns:
                     await indexes.create(self.memories, column)
@@ -382,9 +437,8 @@ class Database:
             if not _CONFLICT.search(str(error)):
                 raise
             logger.info("no index for now: %s", error)
-        else:
-            if columns:
-                await self.write(_nothing)  # its end makes durable what was committed
+        if columns:
+            await self.write(_nothing)  # its end makes durable what was committed
 
     async def tidy(
         self,
@@ -397,14 +451,21 @@ class Database:
         """As `compact`, with old versions kept for so long. To be called inside `write`.
 
         With `orphans`, what crashed writes have left behind is deleted too. `after` is a change
-        that recall does not see but by the rows that it moves, which no index holds then.
+        that recall does not see but by the rows that it moves, which no index holds then. A
+        database service does all that by itself, but for the change.
         """
+        if self.place.is_service:
+            if after is not None:
+                await after
+            return
         async with self._moving_rows():
             if after is not None:
                 await after
+            self._lock.check()
             await table.optimize(cleanup_older_than=FOR_EVER)
         # Only what is safe on the disk may take the place of what is deleted.
         await self._settle()
+        self._lock.check()
         await table.optimize(cleanup_older_than=keep, delete_unverified=orphans)
 
 
@@ -412,17 +473,9 @@ async def _nothing() -> None:
     """Change nothing."""
 
 
-async def _connect(location: str) -> AsyncConnection:
-    import lancedb
-
-    # Zero means that every read looks for commits of other processes first, in about 0.1 ms.
-    return await lancedb.connect_async(
-        location,
-        read_consistency_interval=timedelta(0),
-        session=lancedb.Session(
-            index_cache_size_bytes=512 << 20, metadata_cache_size_bytes=32 << 20
-        ),
-    )
+def _between(home: Path, place: Place) -> Path | Lease:
+    """What keeps writers apart; servers of a database service have only their own machine's."""
+    return Lease(place, WRITING) if place.is_bucket else home / f"{WRITING}.lock"
 
 
 def _usable_home(home: Path) -> Path:
@@ -457,14 +510,17 @@ def storage_errors(location: str) -> Iterator[None]:
                 f"the disk is full ({reason}); what was acknowledged is safe; "
                 f"make room where {location} lies and try again"
             ) from error
-        advice = (
-            "check the folder's permissions and the free space, or choose another --home"
-            if _is_refused(error)
-            else "its files may be damaged; look, and mend: byheart doctor"
-        )
         raise StoreUnavailable(
-            f"the store at {location} can't be used: {reason}; {advice}"
+            f"the store at {location} can't be used: {reason}; {_advice(location, error)}"
         ) from error
+
+
+def _advice(location: str, error: Exception) -> str:
+    if "://" in location:
+        return "check that it can be reached and what the key may do, and try again"
+    if _is_refused(error):
+        return "check the folder's permissions and the free space, or choose another --home"
+    return "its files may be damaged; look, and mend: byheart doctor"
 
 
 def _is_refused(error: Exception) -> bool:

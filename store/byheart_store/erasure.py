@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from byheart_store import indexes, schema
 from byheart_store.aside import FOLDER as SET_ASIDE
 from byheart_store.database import Database
+from byheart_store.errors import StoreUnavailable
 from byheart_store.filters import listed, quoted
 from byheart_store.journal import Journal
 from byheart_store.ledger import sync_folder
@@ -116,7 +117,16 @@ class Eraser:
         Recalls that found a forgotten memory first, or likely to answer, go whole with the labels
         made of them: their questions may repeat what it said. Files that a training or a backup
         under way is using stay, and so does what was set aside; both are named.
+
+        Raises:
+            StoreUnavailable: the files are not this program's to delete.
         """
+        if self._database.place.is_service:
+            raise StoreUnavailable(
+                f"{self._database.location} keeps and deletes its own files, so they can't be "
+                "purged from here; what was forgotten is in no answer, and how long old versions "
+                "are kept is set in the service"
+            )
         await self._journal.close()
         self._journal.give_up()  # logged later, it would tell of what is gone
         return await self._database.write(self._purge)

@@ -38,6 +38,9 @@ GATHERED_FOR = 0.25
 LOGGED_WITHIN = 1.0
 """Seconds in which a recall of any process has reached the log, unless the disk is at its limit."""
 
+LOGGED_ELSEWHERE_WITHIN = 20.0
+"""The same for servers on several hosts, whose commits are slow and whose clocks differ."""
+
 
 class Journal:
     """Appends recalls behind the answer, a batch per commit, and turns feedback into labels."""
@@ -117,11 +120,15 @@ class Journal:
     async def _logged(self, recall_id: str) -> LoggedRecall | None:
         """As the log has it; a recall just made by another process may be about to be logged."""
         await self.close()
+        spans_hosts = self._database.place.spans_hosts
+        within = LOGGED_ELSEWHERE_WITHIN if spans_hosts else LOGGED_WITHIN
+        waited = 0.0
         while not (rows := await self._recalls(f"recall_id = {quoted(recall_id)}")):
             age = seconds_since(recall_id)
-            if age is None or not 0 <= age < LOGGED_WITHIN:
+            if age is None or max(age, waited) >= within:
                 return self._waiting(recall_id)
             await asyncio.sleep(GATHERED_FOR)
+            waited += GATHERED_FOR
         return rows[0]
 
     async def count(self, reach: Reach) -> int:

@@ -149,7 +149,11 @@ def column_of(encoder: Encoder) -> VectorColumn:
 async def add_column(database: Database, column: VectorColumn) -> None:
     """Add an empty vector column unless it is there. To be called inside `Database.write`."""
     if column.column not in (await database.memories.schema()).names:
-        await database.memories.add_columns(vector_field(column))
+        # A database service takes SQL alone.
+        sql = {column.column: f"arrow_cast(NULL, 'FixedSizeList({column.dimension}, Float32)')"}
+        await database.memories.add_columns(
+            sql if database.place.is_service else vector_field(column)
+        )
 
 
 async def store_models(database: Database) -> list[StoreModel]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from byheart_store.database import OLD_VERSIONS_KEPT, ROWS_LEFT_UNINDEXED, Database
 from byheart_store.errors import InvalidInput, ModelMismatch, ModelUnavailable
 from byheart_store.filters import listed
-from byheart_store.lock import alone
 from byheart_store.models import ActiveModel, add_column, check_match, column_of
 from byheart_store.records import Reindexed
 from byheart_store.rows import keyed_vectors, said
@@ -49,7 +48,6 @@ class Reindexer:
         """The reindexer of one open store."""
         self._database = database
         self._model = model
-        self._lock = database.home / "reindex.lock"
 
     async def reindex(self, model: str | None, progress: Progress | None) -> Reindexed:
         """Embed what the model has not embedded yet, make it the active one, compact.
@@ -63,7 +61,7 @@ class Reindexer:
             rows = await self.fill(encoder, column_of(encoder), progress)
         else:
             encoder = await self._model.load(model)
-            with alone(self._lock, BUSY):
+            async with self._database.alone("reindex", BUSY):
                 rows = await self._switch_or_stay(encoder, progress)
         await self._compact()
         return Reindexed(model=encoder.name, rows=rows, seconds=time.perf_counter() - began)
@@ -74,7 +72,7 @@ class Reindexer:
         Raises:
             StoreBusy: the switch is still under way.
         """
-        with alone(self._lock, BUSY):
+        async with self._database.alone("reindex", BUSY):
             column = (await self._database.describe()).pending_column
             if column is None:
                 return

@@ -49,6 +49,7 @@ from byheart_store.records import (
 )
 from byheart_store.reindexing import Progress, Reindexer
 from byheart_store.rows import memory_of
+from byheart_store.together import Together
 from byheart_store.tuning import Tuning
 from byheart_store.writing import Writer
 
@@ -92,6 +93,7 @@ class MemoryStore:
         self._log_recalls = log_recalls
         self._model = ActiveModel(database, model)
         self._writer = Writer(database, self._model)
+        self._together = Together(self._writer)
         self._reindexer = Reindexer(database, self._model)
         self._journal = Journal(database)
         self._recaller = Recaller(database, self._model)
@@ -244,8 +246,11 @@ class MemoryStore:
         """
         await self._model.wait()
 
+    @_told_clearly
     async def remember(self, memory: NewMemory) -> Receipt:
         """Store one memory; when this returns, it is committed and every process finds it.
+
+        Memories that are told at the same time share a commit.
 
         Without a model it is stored all the same, found by its words, and embedded later.
 
@@ -254,7 +259,9 @@ class MemoryStore:
             UnknownMemory: the memory to be replaced is not there.
             ModelMismatch, StoreBusy, StoreUnavailable: nothing was stored.
         """
-        return (await self.remember_many([memory]))[0]
+        stamped = self._reach.stamped(memory)
+        await self._check_replaced([stamped])
+        return await self._together.remember(stamped)
 
     @_told_clearly
     async def remember_many(

@@ -70,7 +70,10 @@ _STORE = [
         type=click.Path(path_type=Path),
         help="Folder of the store.  [default: $BYHEART_HOME, or the platform's data folder]",
     ),
-    click.option("--uri", help="A database elsewhere, s3://... or db://...  [$BYHEART_URI]"),
+    click.option(
+        "--uri",
+        help="The tables elsewhere: s3://, gs:// or az://BUCKET/PATH, db://NAME.  [$BYHEART_URI]",
+    ),
 ]
 _MODEL = click.option(
     "--model",
