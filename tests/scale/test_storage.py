@@ -15,12 +15,12 @@ from lancedb.index import IvfRq, IvfSq
 from byheart_store import MemoryStore, NewMemory
 from byheart_store.encoder import Encoder
 
-from ..bench.test_recall import Writer
+from ..bench.corpus import generated_texts
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 
 SIZE = 50_000
-KINDS = {"IVF_SQ": IvfSq(distance_type="cosine"), "IVF_RQ": IvfRq(distance_type="cosine")}
+KINDS = {"IVF_SQ": IvfSq(distance_type="l2"), "IVF_RQ": IvfRq(distance_type="l2")}
 
 
 def below(folder: Path) -> dict[str, int]:
@@ -39,7 +39,7 @@ def some_vectors(_: Encoder, texts: Sequence[str]) -> Any:
 
 async def test_what_a_memory_takes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Encoder, "encode_passages", some_vectors)
-    texts = [memory.text for memory in Writer(seed=1).memories(SIZE)]
+    texts = list(generated_texts(SIZE, seed=1))
     draw = random.Random(1)
     memories = [
         NewMemory(text=text, session=f"s{number // 20}", speaker=draw.choice(["Ana", "Ben"]))
