@@ -66,6 +66,7 @@ async def test_a_lease_passes_from_hand_to_hand(place: Place) -> None:
         await other.release()
 
 
+@pytest.mark.slow
 async def test_a_lease_is_kept_for_longer_than_it_lasts(place: Place) -> None:
     one, other = Lease(place, "test", DURATION), Lease(place, "test", DURATION)
     await one.acquire(0)
@@ -202,7 +203,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=300)
 @given(st.lists(steps, min_size=15, max_size=60))
 def test_there_is_one_holder_whatever_happens_in_which_order(
     story: list[tuple[str, Any]],

@@ -197,6 +197,7 @@ def test_what_looks_at_files_is_refused_for_a_bucket(
     assert uri in refused.err
 
 
+@pytest.mark.slow
 def test_a_bucket_that_is_not_there_is_one_line(byheart: Call) -> None:
     refused = byheart("recall", "tea", "--uri", "s3://no-such-bucket/x")
     assert (refused.code, refused.err.count("\n")) == (1, 1)
