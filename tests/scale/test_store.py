@@ -129,6 +129,6 @@ async def test_a_bucket_that_ignores_conditions_is_refused(
 async def test_a_recall_id_of_just_now_is_waited_for_in_vain(
     here: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("byheart_store.journal.LONGEST_WAIT_FOR_OTHERS", 0.3)
+    monkeypatch.setattr("byheart_store.journal.LOGGED_ELSEWHERE_WITHIN", 0.3)
     with pytest.raises(UnknownRecall):
         await here.feedback(uuid7(), ["m"])
