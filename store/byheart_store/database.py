@@ -65,7 +65,7 @@ QUIET_AFTER_WRITES = 1.0
 
 FOR_EVER = timedelta(days=36_500)
 
-OLD_VERSIONS_KEPT = timedelta(seconds=10)
+OLD_VERSIONS_KEPT = timedelta(seconds=5)
 """Long enough for any read that began on an old version to end."""
 
 

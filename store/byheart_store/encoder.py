@@ -8,10 +8,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,10 +113,15 @@ class Encoder:
         # Threads that work on texts of one length finish together.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         begin = _yield_to_others if in_background else None
-        with ThreadPoolExecutor(self._threads, "encode", initializer=begin) as pool:
+        in_order = [texts[index] for index in order]
+        with (
+            ThreadPoolExecutor(self._threads, "encode", initializer=begin) as pool,
+            # Whoever is interrupted does not wait for the rest.
+            closing(pool.map(self._passage, in_order)) as encoded,  # type: ignore[type-var]
+        ):
             for first in range(0, len(order), _TEXTS_PER_REPORT):
                 chunk = order[first : first + _TEXTS_PER_REPORT]
-                rows[chunk] = list(pool.map(self._passage, [texts[index] for index in chunk]))
+                rows[chunk] = list(islice(encoded, len(chunk)))
                 if progress is not None:
                     progress(len(chunk))
         return rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -195,7 +195,7 @@ class Reindexer:
             texts = await self._texts(rows)
             encode = partial(encoder.encode_passages, texts, in_background=True)
             vectors = await asyncio.to_thread(encode)
-            table = keyed_vectors(rows, column.column, vectors)
+            table = await asyncio.to_thread(keyed_vectors, rows, column.column, vectors)
             await self._database.write(partial(self._embed, column, table))
             done += len(rows)
             if progress is not None:
@@ -220,7 +220,8 @@ class Reindexer:
     async def _unembedded(self, column: VectorColumn, most: int) -> list[dict[str, Any]]:
         query = self._database.memories.query().where(f"{column.column} IS NULL")
         names = [*EMBEDDED_KEY, "start", "end", "speaker"]
-        return await self._unless_dropped(column, query.select(names).limit(most).to_list())
+        rows = await self._unless_dropped(column, query.select(names).limit(most).to_arrow())
+        return await asyncio.to_thread(rows.to_pylist)
 
     async def _unless_dropped(self, column: VectorColumn, asked: Awaitable[T]) -> T:
         """What the table answers; others may drop the column before it does."""
@@ -234,16 +235,20 @@ class Reindexer:
         """What the encoder reads of each row: its passage of the first row's text."""
         ids = {row["id"] for row in rows}
         query = self._database.memories.query().where(f"passage = 0 AND id IN {listed(ids)}")
-        found = await query.select(["id", "text"]).to_list()
-        texts = {row["id"]: row["text"] for row in found}
-        return [
-            said(row["speaker"], texts.get(row["id"], "")[row["start"] : row["end"]])
-            for row in rows
-        ]
+        found = await query.select(["id", "text"]).to_arrow()
+        return await asyncio.to_thread(_passages, rows, found)
 
     async def _compact(self) -> None:
         for table in (self._database.memories, self._database.recalls, self._database.labels):
             await self._database.compact(table)
+
+
+def _passages(rows: Iterable[Mapping[str, Any]], found: pa.Table) -> list[str]:
+    ids, whole = (found.column(name).to_pylist() for name in ("id", "text"))
+    texts = dict(zip(ids, whole, strict=True))
+    return [
+        said(row["speaker"], texts.get(row["id"], "")[row["start"] : row["end"]]) for row in rows
+    ]
 
 
 def _kept(column: VectorColumn, description: Description) -> VectorColumn:

@@ -20,7 +20,7 @@ from .stores import Stores
 ROOT = Path(__file__).parents[2]
 OUTPUT = Path(os.environ.get("BYHEART_BENCH_OUTPUT", ROOT / ".bench"))
 SIZES = tuple(
-    int(size) for size in os.environ.get("BYHEART_BENCH_SIZES", "50,1000,10000,100000").split(",")
+    int(size) for size in os.environ.get("BYHEART_BENCH_SIZES", "50,10000,100000").split(",")
 )
 
 SHEET: list[Figure] = []

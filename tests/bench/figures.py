@@ -24,14 +24,25 @@ LEFT = {0, 3, 6, 7, 8}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A bound of a figure's ratio to its floor, or of its value in the figure's unit."""
+    """What is aimed at for a figure's ratio to its floor, or for its value in the figure's unit.
+
+    What is worse than the `limit` fails: that is a setback, and not the noise of a busy machine or
+    an aim that is not reached yet. Times have none, since they tell the machine as well.
+    """
 
     bound: float
+    limit: float | None
     side: Side = "ratio"
     is_least: bool = False
 
     def holds(self, found: float) -> bool:
-        return found >= self.bound if self.is_least else found <= self.bound
+        return self._keeps(found, self.bound)
+
+    def is_setback(self, found: float) -> bool:
+        return self.limit is not None and not self._keeps(found, self.limit)
+
+    def _keeps(self, found: float, bound: float) -> bool:
+        return found >= bound if self.is_least else found <= bound
 
     def __str__(self) -> str:
         sign = ">=" if self.is_least else "<="
@@ -39,19 +50,19 @@ class Target:
 
 
 TARGETS: dict[tuple[str, int | None], tuple[Target, ...]] = {
-    ("spawn to initialize", None): (Target(1.3),),
-    ("spawn to first full answer", 10_000): (Target(1.2),),
-    ("recall p50 to embedding", 50): (Target(2.0), Target(8, "value")),
-    ("recall p99", 50): (Target(20, "value"),),
-    ("recall p50", 100_000): (Target(1.5),),
-    ("recall p50, growth", 1_000_000): (Target(3),),
-    ("RSS while serving", 1_000_000): (Target(1_500, "value"),),
-    ("RSS when idle", 10_000): (Target(250, "value"),),
-    ("CPU of 5 idle seconds", 10_000): (Target(0.05, "value"),),
-    ("import", None): (Target(0.85, is_least=True),),
-    ("recall p50, written singly", 10_000): (Target(1.2),),
-    ("disk, written singly", 10_000): (Target(2),),
-    ("recall p99 amid reindex", 100_000): (Target(3),),
+    ("spawn to initialize", None): (Target(1.3, 1.6),),
+    ("spawn to first full answer", 10_000): (Target(1.2, 2.5),),
+    ("recall p50 to embedding", 50): (Target(2.0, 3.0), Target(8, None, "value")),
+    ("recall p99", 50): (Target(20, None, "value"),),
+    ("recall p50", 100_000): (Target(1.5, 3.0),),
+    ("recall p50, growth", 1_000_000): (Target(3, 5),),
+    ("RSS while serving", 1_000_000): (Target(1_500, 1_800, "value"),),
+    ("RSS when idle", 10_000): (Target(250, 480, "value"),),
+    ("CPU of 5 idle seconds", 10_000): (Target(0.05, 0.5, "value"),),
+    ("import", None): (Target(0.85, 0.6, is_least=True),),
+    ("recall p50, written singly", 10_000): (Target(1.2, 1.6),),
+    ("disk, written singly", 10_000): (Target(2, 3),),
+    ("recall p99 amid reindex", 100_000): (Target(3, 8),),
 }
 """By the figure's name and the number of memories; None where that does not matter."""
 
@@ -74,15 +85,22 @@ class Figure:
     def targets(self) -> tuple[Target, ...]:
         return TARGETS.get((self.name, self.size), ())
 
-    def misses(self, target: Target) -> bool:
-        found = self.ratio if target.side == "ratio" else self.value
-        return found is None or not target.holds(found)
+    def found(self, target: Target) -> float:
+        """What the target is of; a ratio that nobody measured is as bad as can be."""
+        worst = float("-inf") if target.is_least else float("inf")
+        ratio = worst if self.ratio is None else self.ratio
+        return ratio if target.side == "ratio" else self.value
+
+    @property
+    def is_setback(self) -> bool:
+        return any(target.is_setback(self.found(target)) for target in self.targets)
 
     @property
     def verdict(self) -> str:
         if not self.targets:
             return ""
-        return "MISSED" if any(map(self.misses, self.targets)) else "held"
+        held = all(target.holds(self.found(target)) for target in self.targets)
+        return "SETBACK" if self.is_setback else "held" if held else "MISSED"
 
     def cells(self) -> tuple[str, ...]:
         """One cell under each of `HEADINGS`."""
@@ -144,9 +162,9 @@ class Figures:
         print(f"\n{figure}", end="")
 
     def hold(self) -> None:
-        """Fail if a figure of this test misses its target."""
-        missed = [str(figure) for figure in self._own if figure.verdict == "MISSED"]
-        assert not missed, "\n".join(["targets missed:", *missed])
+        """Fail if a figure of this test is worse than its limit."""
+        setbacks = [str(figure) for figure in self._own if figure.is_setback]
+        assert not setbacks, "\n".join(["worse than their limits:", *setbacks])
 
 
 @dataclass(slots=True)

@@ -139,8 +139,9 @@ async def _recalls(
     ):
         for _ in range(ROUNDS + 1):
             times: tuple[list[float], list[float]] = ([], [])
-            for question in (next(questions) for _ in range(QUESTIONS)):
-                for store, found in zip((first, second), times, strict=True):
+            for number in range(QUESTIONS):
+                question, pairs = next(questions), list(zip((first, second), times, strict=True))
+                for store, found in pairs if number % 2 else reversed(pairs):
                     began = time.perf_counter()
                     assert (await store.recall(question)).hits
                     found.append(1_000 * (time.perf_counter() - began))
