@@ -423,13 +423,11 @@ class Database:
         What can't be made for now, since others do or have written what it would hold, is left to
         the next compaction.
         """
-        columns: list[str] = []
-        if self.place.is_service:
+        if self.place.is_service or not await self._unindexed():
             return
         try:
             async with self.alone("index", "another process is making the indexes"):
-                columns = await indexes.wanted(self.memories, await self.describe())
-                for column in columns:
+                for column in await self._unindexed():
                     await indexes.create(self.memories, column)
         except StoreBusy as error:
             logger.info("no index for now: %s", error)
@@ -437,8 +435,10 @@ class Database:
             if not _CONFLICT.search(str(error)):
                 raise
             logger.info("no index for now: %s", error)
-        if columns:
-            await self.write(_nothing)  # its end makes durable what was committed
+        await self.write(_nothing)  # its end makes durable what was committed
+
+    async def _unindexed(self) -> list[str]:
+        return await indexes.wanted(self.memories, await self.describe())
 
     async def tidy(
         self,

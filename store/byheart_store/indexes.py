@@ -24,16 +24,21 @@ LOOKED_UP = ("namespace", "id", "digest")
 
 async def wanted(memories: AsyncTable, description: Description) -> list[str]:
     """The columns that lack an index or whose index is in too many pieces."""
-    rows = await memories.count_rows()
-    if rows < INDEXED_FROM:
+    if await memories.count_rows() < INDEXED_FROM:
         return []
     found = await memories.list_indices()
     segments = {index.columns[0]: index.num_segments or 0 for index in found}
-    vectors = {column.column for column in (description.active_column,) if column is not None}
-    vectors |= {column.column for column in (description.pending_column,) if column is not None}
-    return [column for column in LOOKED_UP if column not in segments] + [
-        column for column in sorted(vectors) if not 0 < segments.get(column, 0) <= MOST_SEGMENTS
+    vectors = [name for name in {description.active, description.pending} if name is not None]
+    return [
+        *(column for column in LOOKED_UP if column not in segments),
+        *(column for column in vectors if segments.get(column, 0) > MOST_SEGMENTS),
+        *[c for c in vectors if c not in segments and await _is_filled(memories, c)],
     ]
+
+
+async def _is_filled(memories: AsyncTable, column: str) -> bool:
+    """Whether there are vectors enough to learn from how they lie."""
+    return await memories.count_rows(f"{column} IS NOT NULL") >= INDEXED_FROM
 
 
 async def create(memories: AsyncTable, column: str) -> None:

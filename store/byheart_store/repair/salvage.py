@@ -115,8 +115,8 @@ async def _tried(table: AsyncTable, ids: Sequence[int], columns: Sequence[str]) 
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether the engine, which is written in Rust, has panicked."""
-    return type(error).__name__ == "PanicException"
+    """Whether the engine, which is written in Rust, has panicked, at once or in a task."""
+    return type(error).__name__ in ("PanicException", "RustPanic")
 
 
 async def _of_damaged(table: AsyncTable, ids: list[int], columns: Sequence[str]) -> pa.Table:
