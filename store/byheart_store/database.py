@@ -20,7 +20,7 @@ from byheart_store import indexes, migrations, schema
 from byheart_store.errors import ByHeartError, StoreBusy, StoreUnavailable
 from byheart_store.lease import DURATION, Lease
 from byheart_store.ledger import Ledger, read_ledger
-from byheart_store.lock import WriteLock, alone, shielded
+from byheart_store.lock import WriteLock, alone, held_elsewhere, shielded
 from byheart_store.place import Place
 from byheart_store.records import Durability
 from byheart_store.schema import Description
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-_CONFLICT = re.compile(r"conflict", re.IGNORECASE)
+_OVERTAKEN = re.compile(r"conflict|not found", re.IGNORECASE)
 _PLACE_IN_ENGINE = re.compile(r", \S+\.rs:\d+:\d+$")
 _SYSTEM_ERROR = re.compile(r"\(os error (\d{1,9})\)")
 _NO_ROOM = (
@@ -56,6 +56,9 @@ ROWS_LEFT_UNINDEXED = 16
 
 WRITING = "write"
 """The name of the write lock: of its file, or of its lease."""
+
+INDEXING = "index"
+"""The name of the lock of whoever makes an index."""
 
 LONGEST_SILENCE = 1.5 * DURATION
 """Seconds after which the lease of whoever died can be taken."""
@@ -158,10 +161,10 @@ class Database:
             self._when_quiet.cancel()
         if self._rows_to_index >= ROWS_LEFT_UNINDEXED:
             self._start_compaction(self.memories, overdue=True)
-        if self._compactions:
+        while self._compactions:
             await asyncio.wait(self._compactions)
-        for sweep in self._sweeps.values():
-            sweep.cancel()
+            for sweep in self._sweeps.values():
+                sweep.cancel()
         self._connection.close()  # type: ignore[no-untyped-call]
 
     async def _open_tables(self) -> None:
@@ -232,7 +235,10 @@ class Database:
     async def memories_at(self, version: int) -> AsyncTable:
         """A handle of its own on one version of the memories, which no later commit moves."""
         table = await self._connection.open_table(schema.MEMORIES)
-        await table.checkout(version)
+        try:
+            await table.checkout(version)
+        except ValueError as error:  # others have deleted it; the latest one is there
+            raise RuntimeError(str(error)) from error
         return table
 
     async def describe(self) -> Description:
@@ -284,7 +290,13 @@ class Database:
 
     def shown(self, version: int) -> int:
         """The version to read for what the memories are in this one."""
-        return version if self._shown is None else min(version, self._shown)
+        if self._shown is None:
+            return version
+        try:
+            self._lock.check()
+        except StoreBusy:
+            return version  # who has taken it over may have written something new
+        return min(version, self._shown)
 
     async def write(
         self, change: Callable[[], Awaitable[T]], tables: Collection[str] | None = None
@@ -426,16 +438,19 @@ class Database:
         if self.place.is_service or not await self._unindexed():
             return
         try:
-            async with self.alone("index", "another process is making the indexes"):
+            async with self.alone(INDEXING, "another process is making the indexes"):
                 for column in await self._unindexed():
                     await indexes.create(self.memories, column)
         except StoreBusy as error:
             logger.info("no index for now: %s", error)
         except RuntimeError as error:
-            if not _CONFLICT.search(str(error)):
+            if not _OVERTAKEN.search(str(error)):
                 raise
             logger.info("no index for now: %s", error)
         await self.write(_nothing)  # its end makes durable what was committed
+
+    def _is_being_indexed(self) -> bool:
+        return self.place.is_disk and held_elsewhere(self.home / f"{INDEXING}.lock")
 
     async def _unindexed(self) -> list[str]:
         return await indexes.wanted(self.memories, await self.describe())
@@ -448,7 +463,9 @@ class Database:
         orphans: bool = False,
         after: Awaitable[None] | None = None,
     ) -> None:
-        """As `compact`, with old versions kept for so long. To be called inside `write`.
+        """Merge fragments, bring indexes up to date, drop versions older than that, inside `write`.
+
+        While an index is being made of the fragments there are, they stay as they are.
 
         With `orphans`, what crashed writes have left behind is deleted too. `after` is a change
         that recall does not see but by the rows that it moves, which no index holds then. A
@@ -461,6 +478,8 @@ class Database:
         async with self._moving_rows():
             if after is not None:
                 await after
+            if not orphans and await asyncio.to_thread(self._is_being_indexed):
+                return
             self._lock.check()
             await table.optimize(cleanup_older_than=FOR_EVER)
         # Only what is safe on the disk may take the place of what is deleted.

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -141,7 +141,9 @@ class Encoder:
 def _yield_to_others() -> None:
     """Let the calling thread run when no other wants to; only Linux knows of one thread's rank."""
     if sys.platform.startswith("linux"):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BACKGROUND)
+        rank = max(os.getpriority(os.PRIO_PROCESS, 0), _BACKGROUND)
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), rank)
 
 
 def load_encoder(

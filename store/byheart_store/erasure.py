@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from byheart_store import indexes, schema
 from byheart_store.aside import FOLDER as SET_ASIDE
-from byheart_store.database import Database
+from byheart_store.database import INDEXING, Database
 from byheart_store.errors import StoreUnavailable
 from byheart_store.filters import listed, quoted
 from byheart_store.journal import Journal
@@ -35,6 +35,8 @@ SESSIONS_AT_ONCE = 50
 
 HIT_LISTS = ("ids", "namespaces", "relevances", "scores")
 LIKELY = 0.5
+
+INDEXED = "the indexes are being made just now; nothing was purged; try again in a minute"
 
 NO_TIME = timedelta(milliseconds=1)
 
@@ -129,7 +131,9 @@ class Eraser:
             )
         await self._journal.close()
         self._journal.give_up()  # logged later, it would tell of what is gone
-        return await self._database.write(self._purge)
+        # An index that is being made of what is there now would be kept.
+        async with self._database.alone(INDEXING, INDEXED):
+            return await self._database.write(self._purge)
 
     async def _purge(self) -> Purged:
         recalls, labels = await self._forget_questions()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -25,7 +24,10 @@ if TYPE_CHECKING:
 
 UNKNOWN_COSINE = -1.0
 CANDIDATES = 200
-"""The best passages of each leg that are ranked where there are too many to rank all of them."""
+"""The best passages of each leg that are ranked where there are too many to rank all of them.
+
+More, where so few are of too few memories.
+"""
 
 _SECONDS_PER_DAY = 86_400
 
@@ -68,16 +70,21 @@ class Evidence:
 async def gather_evidence(
     snapshot: Snapshot,
     words: str | None,
-    encoding: Awaitable[Floats | None],
+    encoding: asyncio.Future[Floats | None],
     where: Filter,
+    limit: int,
 ) -> Evidence:
-    """Ask the legs that are given something to look for, while the query is being encoded."""
-    of = _of_all if snapshot.vectors is not None else _of_candidates
-    return await of(snapshot, words, encoding, where)
+    """Ask the legs that are given something to look for, while the query is being encoded.
+
+    It is of at least `limit` memories, if so many are admitted and found by any leg.
+    """
+    if snapshot.vectors is not None:
+        return await _of_all(snapshot, words, encoding, where)
+    return await _of_candidates(snapshot, words, encoding, where, limit)
 
 
 async def _of_all(
-    snapshot: Snapshot, words: str | None, encoding: Awaitable[Floats | None], where: Filter
+    snapshot: Snapshot, words: str | None, encoding: asyncio.Future[Floats | None], where: Filter
 ) -> Evidence:
     vector, admitted, found = await asyncio.gather(
         encoding, snapshot.admitted(where), _words(snapshot, words, snapshot.passages)
@@ -97,18 +104,25 @@ async def _of_all(
 
 
 async def _of_candidates(
-    snapshot: Snapshot, words: str | None, encoding: Awaitable[Floats | None], where: Filter
+    snapshot: Snapshot,
+    words: str | None,
+    encoding: asyncio.Future[Floats | None],
+    where: Filter,
+    limit: int,
 ) -> Evidence:
-    import numpy as np
-
     admitted = await snapshot.admitted(where)
     predicate = None if admitted.all() else to_sql(where)
-    found, near = await asyncio.gather(
-        _words(snapshot, words, CANDIDATES, predicate), _nearest(snapshot, encoding, predicate)
-    )
-    passages = [leg[0] for leg in (found, near) if leg is not None]
-    chosen = np.concatenate(passages) if passages else np.zeros(0, np.int64)
-    memories = np.unique(snapshot.memories_of(chosen))
+    enough, most = min(limit, int(admitted.sum())), max(CANDIDATES, limit)
+    while True:
+        found, near = await asyncio.gather(
+            _words(snapshot, words, most, predicate),
+            _nearest(snapshot, encoding, most, predicate),
+        )
+        memories = _memories_of(snapshot, found, near)
+        left_some = any(leg is not None and len(leg[0]) == most for leg in (found, near))
+        if len(memories) >= enough or not left_some:
+            break
+        most *= 4  # a few long memories have taken all the places
     first, rows = _rows_of(snapshot, memories)
     return _evidence(
         snapshot,
@@ -116,9 +130,18 @@ async def _of_candidates(
         (first, rows),
         admitted=int(admitted.sum()),
         words=words,
-        text=_of_rows(found, rows, 0.0),
-        cosines=_of_rows(near, rows, UNKNOWN_COSINE),
+        text=_of_rows(found, rows, most, 0.0),
+        cosines=_of_rows(near, rows, most, UNKNOWN_COSINE),
     )
+
+
+def _memories_of(snapshot: Snapshot, *legs: Finds | None) -> Integers:
+    """(n,) the memories that any leg found, in order."""
+    import numpy as np
+
+    passages = [leg[0] for leg in legs if leg is not None]
+    chosen = np.concatenate(passages) if passages else np.zeros(0, np.int64)
+    return np.unique(snapshot.memories_of(chosen))
 
 
 def _evidence(
@@ -157,12 +180,12 @@ async def _words(
 
 
 async def _nearest(
-    snapshot: Snapshot, encoding: Awaitable[Floats | None], predicate: str | None
+    snapshot: Snapshot, encoding: asyncio.Future[Floats | None], most: int, predicate: str | None
 ) -> Finds | None:
     vector = await encoding
     if vector is None or snapshot.column is None:
         return None
-    return await snapshot.nearest(vector, CANDIDATES, predicate)
+    return await snapshot.nearest(vector, most, predicate)
 
 
 def _admitted_rows(snapshot: Snapshot, admitted: Booleans) -> tuple[Integers, Integers, Integers]:
@@ -195,14 +218,14 @@ def _spread(found: Finds, passages: int, otherwise: float) -> Floats:
     return scores
 
 
-def _of_rows(found: Finds | None, rows: Integers, worst: float) -> Floats | None:
+def _of_rows(found: Finds | None, rows: Integers, most: int, worst: float) -> Floats | None:
     """(r,) scores of the candidates; who was not found has no more than the last that was."""
     import numpy as np
 
     if found is None:
         return None
     places, scores = found
-    least = float(scores.min()) if len(scores) >= CANDIDATES else worst
+    least = float(scores.min()) if len(scores) >= most else worst
     of_rows = np.full(len(rows), least, np.float32)
     of_rows[np.searchsorted(rows, places)] = scores
     return of_rows

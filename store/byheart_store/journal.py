@@ -35,8 +35,8 @@ MOST_PENDING = 1_000
 GATHERED_FOR = 0.25
 """Seconds for which recalls are gathered, so that no commit of one stands in another's way."""
 
-LOGGED_WITHIN = 1.0
-"""Seconds in which a recall of any process has reached the log, unless the disk is at its limit."""
+LOGGED_WITHIN = 3.0
+"""Seconds in which a recall of any process has reached the log, unless others write for long."""
 
 LOGGED_ELSEWHERE_WITHIN = 20.0
 """The same for servers on several hosts, whose commits are slow and whose clocks differ."""
@@ -68,7 +68,8 @@ class Journal:
         self._begin()
         self._hurried.set()
         if self._flushing is not None:
-            await self._flushing
+            await asyncio.wait([self._flushing])  # which goes on if the caller is cancelled
+            self._flushing.result()
 
     def give_up(self) -> None:
         """Let go of recalls that could not be logged."""

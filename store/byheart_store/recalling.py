@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from byheart_store import schema
 from byheart_store.database import Database
 from byheart_store.errors import InvalidInput, ModelUnavailable
-from byheart_store.evidence import Evidence, exact_cosines, gather_evidence
+from byheart_store.evidence import CANDIDATES, Evidence, exact_cosines, gather_evidence
 from byheart_store.filters import to_sql
 from byheart_store.models import ActiveModel, column_of
 from byheart_store.passages import Span, count_tokens
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 
 MOST_ANSWERS_KEPT = 8
+READ_AHEAD = 8
+"""Candidates read beyond the limit: exact cosines change the order a little."""
 MOST_TRIES = 3
 
 
@@ -217,13 +219,16 @@ class Recaller:
 
     async def _found(self, question: Question, means: Means, snapshot: Snapshot) -> Found:
         """What the legs say; asked again with another limit, they need not be asked again."""
-        is_whole = snapshot.vectors is not None
+        # Where not all are ranked, a larger limit may call for more of them.
+        most = 0 if snapshot.vectors is not None else max(CANDIDATES, question.limit)
         predicate = to_sql(question.where)
-        key = (snapshot.version, means.column, is_whole, question.mode, question.query, predicate)
+        key = (snapshot.version, means.column, most, question.mode, question.query, predicate)
         if key not in self._asked:
             words = None if question.mode == "vector" else question.query
             encoding = asyncio.ensure_future(_encoded(question.query, means.encoder))
-            evidence = await gather_evidence(snapshot, words, encoding, question.where)
+            evidence = await gather_evidence(
+                snapshot, words, encoding, question.where, question.limit
+            )
             if len(self._asked) >= MOST_ANSWERS_KEPT:
                 self._asked.pop(next(iter(self._asked)), None)
             self._asked[key] = evidence, await encoding
@@ -240,7 +245,7 @@ class Recaller:
             return found
         pool = pooled(evidence, _fused(evidence, question, tuning), question.limit, tuning.fusion)
         rows = with_nearest(evidence, pool)
-        first = evidence.memories[pool.places[: 2 * question.limit]].tolist()
+        first = evidence.memories[pool.places[: question.limit + READ_AHEAD]].tolist()
         (vectors, embedded), _ = await asyncio.gather(
             snapshot.vectors_at(evidence.rows[rows]), snapshot.memories(first)
         )

@@ -38,7 +38,7 @@ FEWEST_ROWS_PER_COMMIT = 1_000
 MOST_COMMITS = 5
 """Each commit writes its rows anew and has them indexed again: few large ones are cheaper."""
 MOST_ROWS_PER_COMMIT = 25_000
-"""What takes no longer than other writers have patience for."""
+"""So that other writers wait for seconds, however many rows there are."""
 
 
 class Reindexer:

@@ -324,6 +324,8 @@ async def _advanced(
     """
     if latest is None or latest.column != column or not latest.passages:
         return None
+    if version < latest.version:
+        return None
     if latest.vectors is None and whole:
         return None
     if latest.embedded is not None and column is not None and not latest.embedded.all():

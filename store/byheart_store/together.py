@@ -7,11 +7,14 @@ arrives meanwhile goes into the next one.
 from __future__ import annotations
 
 import asyncio
+from typing import TypeAlias
 
-from byheart_store.errors import InvalidInput, UnknownMemory
+from byheart_store.errors import ByHeartError, InvalidInput, UnknownMemory
 from byheart_store.lock import shielded
 from byheart_store.records import NewMemory, Receipt
 from byheart_store.writing import MEMORIES_PER_COMMIT, Writer
+
+Answer: TypeAlias = Receipt | ByHeartError
 
 
 class Together:
@@ -21,7 +24,7 @@ class Together:
         """Nothing is gathered yet."""
         self._writer = writer
         self._gathered: list[NewMemory] | None = None
-        self._latest: asyncio.Task[list[Receipt]] | None = None
+        self._latest: asyncio.Task[list[Answer]] | None = None
 
     async def remember(self, memory: NewMemory) -> Receipt:
         """Store one memory, alone or with others; even if the caller is cancelled meanwhile.
@@ -35,20 +38,27 @@ class Together:
             self._latest = asyncio.create_task(self._commit(batch, self._latest))
         place = len(batch)
         batch.append(memory)
-        try:
-            return (await shielded(self._latest))[place]
-        except (InvalidInput, UnknownMemory):
-            if len(batch) == 1:
-                raise
-        # What one of them can't have must not keep the others from theirs.
-        return (await shielded(self._writer.remember_many([memory], None)))[0]
+        answer = (await shielded(self._latest))[place]
+        if isinstance(answer, ByHeartError):
+            raise answer
+        return answer
 
     async def _commit(
-        self, batch: list[NewMemory], before: asyncio.Task[list[Receipt]] | None
-    ) -> list[Receipt]:
+        self, batch: list[NewMemory], before: asyncio.Task[list[Answer]] | None
+    ) -> list[Answer]:
         """Write what was gathered until the commit before has ended."""
         if before is not None:
             await asyncio.wait([before])
         if self._gathered is batch:
             self._gathered = None
-        return await self._writer.remember_many(batch, None)
+        return await self._written(batch)
+
+    async def _written(self, batch: list[NewMemory]) -> list[Answer]:
+        """What one of them can't have does not keep the others from theirs."""
+        try:
+            return [*await self._writer.remember_many(batch, None)]
+        except (InvalidInput, UnknownMemory) as error:
+            if len(batch) == 1:
+                return [error]
+        half = len(batch) // 2
+        return [*await self._written(batch[:half]), *await self._written(batch[half:])]

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from byheart_store import Filter, MemoryStore, NewMemory
+from byheart_store import Filter, MemoryStore, NewMemory, snapshot
+from byheart_store.database import Database
+from byheart_store.snapshot import Snapshots, take_snapshot
 
 Step: TypeAlias = tuple[str, int, int]
 
@@ -180,3 +185,44 @@ def test_two_handles_agree_after_any_steps(taken: list[Step]) -> None:
                     await expectation.take(step)
 
     asyncio.run(play())
+
+
+async def test_a_snapshot_that_follows_commits_is_as_one_read_anew(
+    handles: Handles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = handles
+    database, draw, versions = one._database, random.Random(3), []
+    monkeypatch.setattr(snapshot, "_MOST_FRESH", 6)
+    snapshots = Snapshots(database)
+    living = [f"note-{place}" for place in range(6)]
+    for number in range(100, 140):
+        kind = draw.choice(["remember", "remember", "replace", "forget", "compact"])
+        new = NewMemory(
+            id=f"note-{number}",
+            text=f"The word {rare_word(number)} was heard. " * draw.choice([1, 1, 90]),
+            namespace=draw.choice(["a", "b"]),
+            session=draw.choice([None, "s", "t"]),
+        )
+        if kind == "compact":
+            await one.reindex()
+        elif kind == "forget":
+            await one.forget([living.pop(draw.randrange(len(living)))])
+        else:
+            old = living.pop() if kind == "replace" else None
+            await one.remember(replace(new, replaces=old))
+            living.append(new.id or "")
+        version, description = await database.described()
+        versions.append(version)
+        column = description.active
+        await agree(await snapshots.at(version, column), database, version, column)
+    back = versions[-1] - 1
+    await agree(await snapshots.at(back, column), database, back, column)
+
+
+async def agree(
+    followed: snapshot.Snapshot, database: Database, version: int, column: str | None
+) -> None:
+    anew = await take_snapshot(await database.memories_at(version), version, column)
+    assert followed.keys.to_pylist() == anew.keys.to_pylist()
+    for name in ("first", "sessions", "moments", "replaced", "vectors", "embedded", "places"):
+        np.testing.assert_array_equal(getattr(followed, name), getattr(anew, name), name)

@@ -14,7 +14,7 @@ from byheart_store import MemoryStore, NewMemory, database, schema
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Old versions are dropped at once, as they are otherwise after a minute."""
+    """Old versions are dropped at once, as they are otherwise after some seconds."""
     monkeypatch.setattr(database, "OLD_VERSIONS_KEPT", timedelta(milliseconds=100))
 
 
