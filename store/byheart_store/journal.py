@@ -67,9 +67,10 @@ class Journal:
         """Commit what is pending, at once."""
         self._begin()
         self._hurried.set()
-        if self._flushing is not None:
-            await asyncio.wait([self._flushing])  # which goes on if the caller is cancelled
-            self._flushing.result()
+        flushing = self._flushing
+        if flushing is not None:
+            await asyncio.wait([flushing])  # which goes on if the caller is cancelled
+            flushing.result()
 
     def give_up(self) -> None:
         """Let go of recalls that could not be logged."""

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 LONGEST_WAIT_FOR_MODEL = 10.0
 """Seconds; a model that has to be downloaded first must not hold up a memory."""
 
-MEMORIES_PER_COMMIT = 512
+MEMORIES_PER_COMMIT = 256
 """Large enough to fill the encoder's batches, small enough to let other writers in between."""
 
 SHORT_BATCH = 2_000
