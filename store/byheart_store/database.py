@@ -157,15 +157,18 @@ class Database:
 
     async def close(self) -> None:
         """Wait for running compactions, and index what a larger import has left."""
-        if self._when_quiet is not None:
-            self._when_quiet.cancel()
+        self._cancel_timers()
         if self._rows_to_index >= ROWS_LEFT_UNINDEXED:
             self._start_compaction(self.memories, overdue=True)
         while self._compactions:
             await asyncio.wait(self._compactions)
-            for sweep in self._sweeps.values():
-                sweep.cancel()
+            self._cancel_timers()
         self._connection.close()  # type: ignore[no-untyped-call]
+
+    def _cancel_timers(self) -> None:
+        for timer in (self._when_quiet, *self._sweeps.values()):
+            if timer is not None:
+                timer.cancel()
 
     async def _open_tables(self) -> None:
         with storage_errors(self.location):

@@ -86,11 +86,14 @@ async def gather_evidence(
 async def _of_all(
     snapshot: Snapshot, words: str | None, encoding: asyncio.Future[Floats | None], where: Filter
 ) -> Evidence:
+    import numpy as np
+
     vector, admitted, found = await asyncio.gather(
         encoding, snapshot.admitted(where), _words(snapshot, words, snapshot.passages)
     )
-    memories, first, rows = _admitted_rows(snapshot, admitted)
-    text = None if found is None else _spread(found, snapshot.passages, 0.0)[rows]
+    memories = np.flatnonzero(admitted)
+    first, rows = _rows_of(snapshot, memories)
+    text = None if found is None else _spread(found, snapshot.passages)[rows]
     cosines = _cosines(snapshot, vector)
     return _evidence(
         snapshot,
@@ -188,17 +191,6 @@ async def _nearest(
     return await snapshot.nearest(vector, most, predicate)
 
 
-def _admitted_rows(snapshot: Snapshot, admitted: Booleans) -> tuple[Integers, Integers, Integers]:
-    import numpy as np
-
-    memories = np.flatnonzero(admitted)
-    if len(memories) == len(snapshot):
-        return memories, snapshot.first, np.arange(snapshot.passages)
-    counts = np.diff(snapshot.first)
-    first = np.concatenate([[0], np.cumsum(counts[memories])])
-    return memories, first, np.flatnonzero(np.repeat(admitted, counts))
-
-
 def _rows_of(snapshot: Snapshot, memories: Integers) -> tuple[Integers, Integers]:
     """(n,) memories -> (n + 1,) where the passages of each begin, and (r,) these passages."""
     import numpy as np
@@ -209,11 +201,11 @@ def _rows_of(snapshot: Snapshot, memories: Integers) -> tuple[Integers, Integers
     return first, np.repeat(begins - first[:-1], counts) + np.arange(first[-1])
 
 
-def _spread(found: Finds, passages: int, otherwise: float) -> Floats:
+def _spread(found: Finds, passages: int) -> Floats:
     """(k,) places and scores -> (r,) scores of all passages."""
     import numpy as np
 
-    scores = np.full(passages, otherwise, np.float32)
+    scores = np.zeros(passages, np.float32)
     scores[found[0]] = found[1]
     return scores
 
@@ -232,14 +224,11 @@ def _of_rows(found: Finds | None, rows: Integers, most: int, worst: float) -> Fl
 
 
 def _cosines(snapshot: Snapshot, vector: Floats | None) -> Floats | None:
-    import numpy as np
-
-    if vector is None or snapshot.column is None or snapshot.vectors is None:
+    if vector is None or snapshot.column is None:
         return None
-    cosines = snapshot.vectors @ vector
-    if snapshot.embedded is None or snapshot.embedded.all():
-        return cosines
-    return np.where(snapshot.embedded, cosines, np.float32(UNKNOWN_COSINE))
+    if snapshot.vectors is None or snapshot.embedded is None:
+        return None
+    return exact_cosines(snapshot.vectors, snapshot.embedded, vector)
 
 
 def exact_cosines(vectors: Floats, embedded: Booleans, vector: Floats) -> Floats:

@@ -5,7 +5,6 @@ Higher is better, always. Ties are broken by place, so that results repeat.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -111,7 +110,7 @@ def rank(
     relevance = answerable * tuning.calibration.of_hits(best, evidence.admitted)
     return Ranking(
         places=pool.places[chosen].tolist(),
-        passages=[int(row - first[place]) for place, row in _pairs(pool, chosen)],
+        passages=(pool.rows - first[pool.places])[chosen].tolist(),
         relevance=relevance.tolist(),
         answerable=answerable,
         no_match=not len(chosen) or answerable < tuning.calibration.threshold,
@@ -119,10 +118,6 @@ def rank(
         text=text,
         cosines=best_cosines,
     )
-
-
-def _pairs(pool: Pool, chosen: list[int]) -> Iterable[tuple[int, int]]:
-    return zip(pool.places[chosen].tolist(), pool.rows[chosen].tolist(), strict=True)
 
 
 def ordered(evidence: Evidence, scores: Floats, most: int) -> Integers:
