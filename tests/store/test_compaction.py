@@ -112,3 +112,19 @@ async def test_reindex_compacts(home: Path, store: MemoryStore) -> None:
     assert fragments <= 2
     assert {memory.id async for memory in store.memories()} == set(ids)
     assert len((await store.recall("apples", limit=20)).hits) == 20
+
+
+async def test_nothing_is_swept_after_the_store_is_closed(
+    home: Path, hasty: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "QUIET_AFTER_WRITES", 0.05)
+    async with await MemoryStore.open(home) as store:
+        await store.remember_many([NewMemory(text=f"Note {number}") for number in range(40)])
+        for _ in range(100):
+            await asyncio.sleep(0.02)
+            if store._database._sweeps:
+                break
+        assert store._database._sweeps
+    await asyncio.sleep(0.3)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert all(timer.cancelled() for timer in store._database._sweeps.values())
