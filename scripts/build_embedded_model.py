@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-EMBEDDED = Path(__file__).resolve().parents[1] / "store" / "byheart_store" / "embedded"
+EMBEDDED = Path(__file__).resolve().parents[1] / "store" / "byheart_store" / "models" / "embedded"
 SOURCE = "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2"
 MAX_TOKENS = 256
 

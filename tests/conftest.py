@@ -16,8 +16,8 @@ import pytest
 from hypothesis import settings
 
 from byheart_server.__main__ import run
-from byheart_store import indexes
-from byheart_store.passages import EMBEDDED
+from byheart_store.models.passages import EMBEDDED
+from byheart_store.tables import indexes
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("exploring", deadline=None, max_examples=1_000)

@@ -36,12 +36,11 @@ from byheart_retrain.metrics import (
 )
 from byheart_server.settings import default_home
 from byheart_store import ByHeartError, Filter, MemoryStore
-from byheart_store.database import Database
-from byheart_store.diversity import Diversity
-from byheart_store.evidence import Evidence
-from byheart_store.ranking import Ranking, fused, pooled, rank
-from byheart_store.snapshot import Snapshots
-from byheart_store.tuning import DEFAULT_TUNING
+from byheart_store.ranking import DEFAULT_TUNING, Evidence, fused
+from byheart_store.ranking.diversity import Diversity
+from byheart_store.ranking.order import Ranking, pooled, rank
+from byheart_store.recall.snapshot import Snapshots
+from byheart_store.tables.database import Database
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +105,7 @@ async def swept(store: MemoryStore, answers: Sequence[Answer]) -> dict[Diversity
             tuning = replace(DEFAULT_TUNING, diversity=setting)
             pool = pooled(evidence, scores, DEPTH, tuning.fusion)
             ranking = rank(evidence, scores, pool, vectors[evidence.rows[pool.rows]], DEPTH, tuning)
-            found = tuple(ids[place] for place in ranking.places)
+            found = tuple(ids[position] for position in ranking.positions)
             if setting == DEFAULT and found != answer.memories:
                 raise RuntimeError(f"query {query.id}: what is measured is not what is served")
             figures[setting].append(
@@ -130,8 +129,8 @@ def likeness(
     evidence: Evidence, ranking: Ranking, vectors: NDArray[np.float32]
 ) -> tuple[float, float, float]:
     """The hits, each by its best passage: mean cosine of two, restatements, near-copies."""
-    passages = zip(ranking.places, ranking.passages, strict=True)
-    rows = [evidence.first[place] + passage for place, passage in passages]
+    passages = zip(ranking.positions, ranking.passages, strict=True)
+    rows = [evidence.first[position] + passage for position, passage in passages]
     hits = vectors[evidence.rows[rows]]
     pairs = (hits @ hits.T)[np.triu_indices(len(hits), k=1)]
     mean = float(pairs.mean()) if len(pairs) else 0.0
@@ -165,14 +164,14 @@ def draw_redundancy(figures: Mapping[Diversity, Floats], figure: Figure) -> None
     """NDCG@10 over the mean cosine, and, nearer to where MMR does no harm, over restatements."""
     means = {setting: rows.mean(axis=0) for setting, rows in figures.items()}
     whole, near = figure.subplots(1, 2)
-    for axes, place in ((whole, 1), (near, 2)):
+    for axes, position in ((whole, 1), (near, 2)):
         for (alike, line), colour in zip(CURVES.items(), COLOURS, strict=True):
             points = np.array([means[setting] for setting in line])
             label = f"alike {alike:g}" + ("" if alike else " (plain MMR)")
-            axes.plot(points[:, place], points[:, 0], "o-", color=colour, ms=4, label=label)
-        mark(axes, means[OFF][place], means[OFF][0], "s", "balance 1: no MMR")
+            axes.plot(points[:, position], points[:, 0], "o-", color=colour, ms=4, label=label)
+        mark(axes, means[OFF][position], means[OFF][0], "s", "balance 1: no MMR")
         name = f"default: balance {DEFAULT.balance:g}, alike {DEFAULT.alike:g}"
-        mark(axes, means[DEFAULT][place], means[DEFAULT][0], "*", name)
+        mark(axes, means[DEFAULT][position], means[DEFAULT][0], "*", name)
         axes.grid(alpha=0.3)
         axes.set_ylabel(f"NDCG@{DEPTH}")
     whole.set_xlabel(f"mean cosine of two hits in the first {DEPTH}")

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from byheart_store import MemoryStore, NewMemory
-from byheart_store.encoder import Encoder, load_encoder
-from byheart_store.schema import FORMAT
-from byheart_store.tuning import Tuning
+from byheart_store import FORMAT, MemoryStore, NewMemory
+from byheart_store.models import Encoder, load_encoder
+from byheart_store.ranking import Tuning
 
 _IMPORTED_AT_ONCE = 512
 

@@ -17,9 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from byheart_store import InvalidInput, NewMemory, parse_time
+from byheart_store import DEFAULT_NAMESPACE, InvalidInput, NewMemory, parse_time
 from byheart_store.interchange import content, file_in, json_objects, read_beir
-from byheart_store.records import DEFAULT_NAMESPACE
 
 Format = Literal["beir", "longmemeval", "locomo"]
 FORMATS: tuple[Format, ...] = ("beir", "longmemeval", "locomo")
@@ -180,17 +179,17 @@ def _numbered(path: Path) -> Iterator[tuple[int, Row]]:
     return enumerate(json_objects(path), start=1)
 
 
-def _beir_query(row: Row, gold: Mapping[str, set[str]], place: str) -> Query:
+def _beir_query(row: Row, gold: Mapping[str, set[str]], position: str) -> Query:
     about = row.get("metadata") or {}
     if not isinstance(about, dict):
-        raise InvalidInput(f"{place}: metadata must be an object")
-    name = _name(row, "_id", place)
+        raise InvalidInput(f"{position}: metadata must be an object")
+    name = _name(row, "_id", position)
     return Query(
         name,
-        _question(row, "text", place),
+        _question(row, "text", position),
         frozenset(gold.get(name, ())),
-        namespace=None if about.get("namespace") is None else _name(about, "namespace", place),
-        type=None if about.get("type") is None else _name(about, "type", place),
+        namespace=None if about.get("namespace") is None else _name(about, "namespace", position),
+        type=None if about.get("type") is None else _name(about, "type", position),
     )
 
 
@@ -243,32 +242,32 @@ def _chosen(benchmark: Benchmark, queries: Path) -> Benchmark:
     return replace(benchmark, queries=[query for query in benchmark.queries if query.id in names])
 
 
-def _checked(value: object, kind: type[T], place: str) -> T:
+def _checked(value: object, kind: type[T], position: str) -> T:
     if isinstance(value, kind):
         return value
     missing = "is missing" if value is None else f"must be {_KINDS[kind]}"
-    raise InvalidInput(f"{place}: {missing}; give the file as it was published")
+    raise InvalidInput(f"{position}: {missing}; give the file as it was published")
 
 
-def _field(row: Row, name: str, kind: type[T], place: str) -> T:
-    return _checked(row.get(name), kind, f"{place}: {name}")
+def _field(row: Row, name: str, kind: type[T], position: str) -> T:
+    return _checked(row.get(name), kind, f"{position}: {name}")
 
 
-def _name(row: Row, name: str, place: str) -> str:
-    return _named(row.get(name), f"{place}: {name}")
+def _name(row: Row, name: str, position: str) -> str:
+    return _named(row.get(name), f"{position}: {name}")
 
 
-def _named(value: object, place: str) -> str:
+def _named(value: object, position: str) -> str:
     # Files made by hand number their questions.
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return _checked(value, str, place)
+    return _checked(value, str, position)
 
 
-def _question(row: Row, name: str, place: str) -> str:
-    text = _field(row, name, str, place)
+def _question(row: Row, name: str, position: str) -> str:
+    text = _field(row, name, str, position)
     if not text.strip():
-        raise InvalidInput(f"{place}: {name}: is empty; say what to look for")
+        raise InvalidInput(f"{position}: {name}: is empty; say what to look for")
     return text
 
 
@@ -285,33 +284,33 @@ def _from_longmemeval(instances: list[Row]) -> Benchmark:
 
 
 def _longmemeval_query(instance: Row, name: str, turns: list[tuple[NewMemory, bool]]) -> Query:
-    place = f"question {name}"
+    position = f"question {name}"
     answers = frozenset(str(memory.id) for memory, holds_answer in turns if holds_answer)
-    found = _field(instance, "answer_session_ids", list, place)
-    sessions = frozenset(f"{name}:{_named(session, place)}" for session in found)
+    found = _field(instance, "answer_session_ids", list, position)
+    sessions = frozenset(f"{name}:{_named(session, position)}" for session in found)
     unanswerable = name.endswith("_abs")
     return Query(
         name,
-        _question(instance, "question", place),
+        _question(instance, "question", position),
         frozenset() if unanswerable else answers,
         namespace=name,
-        type=_name(instance, "question_type", place),
+        type=_name(instance, "question_type", position),
         # The sessions count of their own where no turn of theirs is marked.
         gold_sessions=frozenset() if unanswerable else None if answers else sessions,
     )
 
 
 def _longmemeval_turns(instance: Row, name: str) -> Iterator[tuple[NewMemory, bool]]:
-    place = f"question {name}"
-    ids = _field(instance, "haystack_session_ids", list, place)
-    dates = _field(instance, "haystack_dates", list, place)
-    sessions = _field(instance, "haystack_sessions", list, place)
+    position = f"question {name}"
+    ids = _field(instance, "haystack_session_ids", list, position)
+    dates = _field(instance, "haystack_dates", list, position)
+    sessions = _field(instance, "haystack_sessions", list, position)
     if not len(ids) == len(dates) == len(sessions):
-        raise InvalidInput(f"{place}: has {len(ids)} session ids for {len(sessions)} sessions")
+        raise InvalidInput(f"{position}: has {len(ids)} session ids for {len(sessions)} sessions")
     for order, (given, date, turns) in enumerate(zip(ids, dates, sessions, strict=True)):
-        session = _named(given, f"{place}: session")
-        moment = _moment(date, "%Y/%m/%d (%a) %H:%M", place)
-        where = f"{place}: session {session}"
+        session = _named(given, f"{position}: session")
+        moment = _moment(date, "%Y/%m/%d (%a) %H:%M", position)
+        where = f"{position}: session {session}"
         for number, turn in enumerate(_checked(turns, list, where)):
             text = _field(_checked(turn, dict, where), "content", str, where)
             if not text.strip():
@@ -374,31 +373,31 @@ def _locomo_text(turn: Row, where: str) -> str:
 
 def _locomo_queries(sample: Row, name: str, known: set[str]) -> Iterator[Query]:
     for number, asked in enumerate(_field(sample, "qa", list, name)):
-        place = f"{name}: question {number}"
-        row = _checked(asked, dict, place)
+        position = f"{name}: question {number}"
+        row = _checked(asked, dict, position)
         category = row.get("category")
         yield Query(
             f"{name}:q{number}",
-            _question(row, "question", place),
-            _locomo_gold(row, name, place) & known,
+            _question(row, "question", position),
+            _locomo_gold(row, name, position) & known,
             namespace=name,
             type=_LOCOMO_TYPES.get(category) if isinstance(category, int) else None,
         )
 
 
-def _locomo_gold(row: Row, name: str, place: str) -> frozenset[str]:
+def _locomo_gold(row: Row, name: str, position: str) -> frozenset[str]:
     """The published evidence spells a few turns as D:3:4 or D3:04, and joins some by ";"."""
-    evidence = _checked(row.get("evidence") or [], list, f"{place}: evidence")
+    evidence = _checked(row.get("evidence") or [], list, f"{position}: evidence")
     named = (item for item in evidence if isinstance(item, str))
     turns = _LOCOMO_TURN.findall(" ".join(named))
     return frozenset(f"{name}:D{session}:{turn}" for session, turn in turns)
 
 
-def _moment(value: object, pattern: str, place: str) -> datetime | None:
+def _moment(value: object, pattern: str, position: str) -> datetime | None:
     """A date as it is published, or as ISO 8601 writes it."""
     if not value:
         return None
-    text = _checked(value, str, f"{place}: date")
+    text = _checked(value, str, f"{position}: date")
     try:
         return datetime.strptime(text.strip(), pattern).replace(tzinfo=UTC)
     except ValueError:

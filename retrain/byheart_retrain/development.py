@@ -13,11 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from byheart_retrain.benchmarks import Query
 from byheart_retrain.metrics import ndcg
 from byheart_store import Filter, MemoryStore
-from byheart_store.evidence import Evidence
-from byheart_store.fusion import NEIGHBOURS, Fusion, best_of_passages
-from byheart_store.passages import split_passages
-from byheart_store.ranking import fused
-from byheart_store.rows import said
+from byheart_store.models import passage_texts
+from byheart_store.ranking import NEIGHBOURS, Evidence, Fusion, best_of_passages, fused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,14 +75,14 @@ async def development(
     texts = await passages_of(store, {name for _, _, ids in asked for name in ids})
     # What was forgotten meanwhile takes its questions along.
     asked = [one for one in asked if all(name in texts for name in one[2])]
-    places: dict[str, range] = {}
+    positions: dict[str, range] = {}
     passages: list[str] = []
     for name, parts in texts.items():
-        places[name] = range(len(passages), len(passages) + len(parts))
+        positions[name] = range(len(passages), len(passages) + len(parts))
         passages += parts
     return Development(
         [
-            _Asked(query, evidence, ids, tuple(row for name in ids for row in places[name]))
+            _Asked(query, evidence, ids, tuple(row for name in ids for row in positions[name]))
             for query, evidence, ids in asked
         ],
         passages,
@@ -95,10 +92,7 @@ async def development(
 async def passages_of(store: MemoryStore, ids: set[str]) -> dict[str, list[str]]:
     """What the encoder reads of each memory, one text per passage."""
     return {
-        memory.id: [
-            said(memory.speaker, memory.text[span.start : span.end])
-            for span in split_passages(memory.text)
-        ]
+        memory.id: passage_texts(memory.speaker, memory.text)
         async for memory in store.memories()
         if memory.id in ids
     }
@@ -140,4 +134,4 @@ def _ndcg(one: _Asked, cosines: Floats, fusion: Fusion) -> float:
 
     scores = fused(replace(one.evidence, cosines=cosines), fusion)
     best = np.argsort(-scores, kind="stable")[:DEPTH]
-    return ndcg([one.ids[place] for place in best], one.query.gold, DEPTH)
+    return ndcg([one.ids[position] for position in best], one.query.gold, DEPTH)

@@ -17,8 +17,7 @@ from byheart_retrain.metrics import (
     intervals,
     measured,
 )
-from byheart_store import Filter, InvalidInput, MemoryStore
-from byheart_store.records import Hit, Mode
+from byheart_store import Filter, Hit, InvalidInput, MemoryStore, Mode
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,11 +15,16 @@ from byheart_retrain.benchmarks import Query
 from byheart_retrain.metrics import Interval, expected_calibration_error, intervals, ndcg
 from byheart_retrain.splitting import linked
 from byheart_store import Filter, InvalidInput, MemoryStore, ModelUnavailable
-from byheart_store.evidence import Evidence
-from byheart_store.fusion import Fusion, best_of_passages
-from byheart_store.ranking import fused
-from byheart_store.relevance import Calibration, hit_features, query_features
-from byheart_store.tuning import Tuning
+from byheart_store.ranking import (
+    Calibration,
+    Evidence,
+    Fusion,
+    Tuning,
+    best_of_passages,
+    fused,
+    hit_features,
+    query_features,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,12 +138,12 @@ def fit(judged: Sequence[Judged], default: Tuning, *, seed: int = 0) -> Fit:
     table = _scores_by_setting(answered, default.fusion)
     settings = list(table)
     values = np.array([table[setting] for setting in settings])
-    places = {id(one): place for place, one in enumerate(answered)}
+    positions = {id(one): position for position, one in enumerate(answered)}
     before = _ndcgs(answered, default.fusion)
     gains = np.zeros(len(answered))
     said: list[tuple[Floats, Floats, Floats]] = []
     for fold in parts:
-        inside = [places[id(one)] for one in fold]
+        inside = [positions[id(one)] for one in fold]
         outside = np.setdiff1d(np.arange(len(answered)), inside)
         best = settings[int(values[:, outside].mean(axis=1).argmax())]
         gains[inside] = np.array(table[best])[inside] - before[inside]
@@ -210,7 +215,7 @@ def _best(one: Judged, fusion: Fusion) -> list[str]:
     import numpy as np
 
     scores = fused(one.evidence, fusion)
-    return [one.ids[place] for place in np.argsort(-scores, kind="stable")[:DEPTH]]
+    return [one.ids[position] for position in np.argsort(-scores, kind="stable")[:DEPTH]]
 
 
 def calibrated(judged: Sequence[Judged], fusion: Fusion, default: Calibration) -> Calibration:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from byheart_store.encoder import Encoder
+    from byheart_store.models import Encoder
 
     Rows: TypeAlias = NDArray[np.float32]
     Values: TypeAlias = Sequence[float] | NDArray[np.float64]

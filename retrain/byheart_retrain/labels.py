@@ -17,8 +17,8 @@ from typing import Any
 
 from byheart_retrain.benchmarks import Query, _beir_query, _content, _qrels, load
 from byheart_store import Filter, InvalidInput, Label, MemoryStore
+from byheart_store.inputs import checked_query
 from byheart_store.interchange import json_objects
-from byheart_store.records import checked_query
 
 FILE = "file"
 """The source of labels that no recall of the store led to."""
@@ -215,7 +215,7 @@ def _object(line: str) -> Row:
     return row
 
 
-def _of_row(row: Row, place: str) -> Query:
+def _of_row(row: Row, position: str) -> Query:
     positives, negatives = _ids(row, "positives"), _ids(row, "negatives")
     both = positives & negatives
     if both:
@@ -226,7 +226,7 @@ def _of_row(row: Row, place: str) -> Query:
     if text is None:
         raise InvalidInput("query: is missing; give the question as a text")
     return Query(
-        _name(row, "id") or place,
+        _name(row, "id") or position,
         checked_query(text),
         positives,
         _name(row, "namespace"),

@@ -24,9 +24,9 @@ _RESAMPLES_AT_ONCE = 500
 def ndcg(ranking: Sequence[str], gold: Collection[str], depth: int) -> float:
     """NDCG@depth; the ideal ranking holds all gold items (Jaervelin and Kekaelaeinen 2002)."""
     gain = sum(
-        1 / math.log2(place + 2) for place, item in enumerate(ranking[:depth]) if item in gold
+        1 / math.log2(position + 2) for position, item in enumerate(ranking[:depth]) if item in gold
     )
-    ideal = sum(1 / math.log2(place + 2) for place in range(min(depth, len(gold))))
+    ideal = sum(1 / math.log2(position + 2) for position in range(min(depth, len(gold))))
     return gain / ideal
 
 
@@ -42,7 +42,7 @@ def hit(ranking: Sequence[str], gold: Collection[str], depth: int) -> float:
 
 def reciprocal_rank(ranking: Sequence[str], gold: Collection[str]) -> float:
     """1 / the rank of the first gold item, 0 where there is none."""
-    ranks = (1 / place for place, item in enumerate(ranking, start=1) if item in gold)
+    ranks = (1 / position for position, item in enumerate(ranking, start=1) if item in gold)
     return next(ranks, 0.0)
 
 
@@ -136,15 +136,15 @@ def calibration_curve(
     """Per equal-width bin that holds any: mean probability, observed share, count."""
     import numpy as np
 
-    places = np.minimum((probabilities * bins).astype(int), bins - 1)
+    positions = np.minimum((probabilities * bins).astype(int), bins - 1)
     return [
         (
-            float(probabilities[places == place].mean()),
-            float(outcomes[places == place].mean()),
-            int((places == place).sum()),
+            float(probabilities[positions == position].mean()),
+            float(outcomes[positions == position].mean()),
+            int((positions == position).sum()),
         )
-        for place in range(bins)
-        if (places == place).any()
+        for position in range(bins)
+        if (positions == position).any()
     ]
 
 

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from byheart_retrain.benchmarks import Query
 from byheart_retrain.splitting import words
-from byheart_store import Filter, Memory, MemoryStore, ModelUnavailable
-from byheart_store.evidence import Evidence
-from byheart_store.fusion import Fusion, best_of_passages
-from byheart_store.passages import split_passages
-from byheart_store.ranking import fused
-from byheart_store.records import WITH_REPLACED
-from byheart_store.rows import said
-from byheart_store.tuning import DEFAULT_TUNING
+from byheart_store import WITH_REPLACED, Filter, MemoryStore, ModelUnavailable
+from byheart_store.models import passage_texts
+from byheart_store.ranking import (
+    DEFAULT_TUNING,
+    Evidence,
+    Fusion,
+    best_of_passages,
+    best_passages,
+    fused,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,9 +149,9 @@ async def ranked(
     async for query, evidence, ids in _asked(store, queries, progress):
         scores = fused(evidence, fusion)
         best = _best(scores, depth)
-        names = tuple(ids[place] for place in best)
+        names = tuple(ids[position] for position in best)
         gold = np.array([name in query.gold for name in names], bool)
-        passages = tuple(_best_passages(evidence, best, fusion))
+        passages = tuple(best_passages(evidence, fusion, best))
         found.append(Ranked(query, names, passages, scores[best], gold))
     return found
 
@@ -175,14 +177,16 @@ async def mine(
     asked = _asked(store, queries, progress)
     drawn = [_pool(*one, fusion, depth, negatives, seed) async for one in asked]
     pools = await _filled(store, drawn, negatives, seed)
-    texts = await passage_texts(store, (one.passage(name) for one in pools for name in one.names))
+    texts = await texts_of_passages(
+        store, (one.passage(name) for one in pools for name in one.names)
+    )
     copies = await _copies(store, pools, texts)
     cleaned = [_cleaned(pool, left_out) for pool, left_out in zip(pools, copies, strict=True)]
     examples = [one for pool in cleaned for one in _examples(pool, texts, negatives, seed)]
     return Mined(examples, _stats(pools, copies, cleaned, examples))
 
 
-async def passage_texts(store: MemoryStore, passages: Iterable[Passage]) -> dict[Passage, str]:
+async def texts_of_passages(store: MemoryStore, passages: Iterable[Passage]) -> dict[Passage, str]:
     """What the encoder reads of each passage; those of memories forgotten meanwhile are missing."""
     numbers: dict[str, set[int]] = {}
     for name, number in passages:
@@ -190,15 +194,9 @@ async def passage_texts(store: MemoryStore, passages: Iterable[Passage]) -> dict
     texts: dict[Passage, str] = {}
     async for memory in store.memories(WITH_REPLACED):
         if memory.id in numbers:
-            read = _read(memory)
+            read = passage_texts(memory.speaker, memory.text)
             texts |= {(memory.id, number): read[number] for number in numbers[memory.id]}
     return texts
-
-
-def _read(memory: Memory) -> list[str]:
-    """What the encoder reads of each passage of a memory."""
-    spans = split_passages(memory.text)
-    return [said(memory.speaker, memory.text[span.start : span.end]) for span in spans]
 
 
 async def _asked(
@@ -222,21 +220,6 @@ def _best(scores: Floats, depth: int) -> Integers:
     return np.argsort(-scores, kind="stable")[:depth]
 
 
-def _best_passages(evidence: Evidence, places: Iterable[int], fusion: Fusion) -> list[int]:
-    """The number of the passage that matches best, of the memory at each place.
-
-    Each leg counts in its own deviations, as when a recall chooses what to show.
-    """
-    import numpy as np
-
-    rows = np.zeros(len(evidence.rows), np.float32)
-    for leg, weight in ((evidence.text, 1 - fusion.vector), (evidence.cosines, fusion.vector)):
-        if leg is not None and len(leg):
-            rows += weight * leg / max(float(leg.std()), 1e-9)
-    first = evidence.first
-    return [int(rows[first[place] : first[place + 1]].argmax()) for place in places]
-
-
 def _pool(
     query: Query,
     evidence: Evidence,
@@ -246,34 +229,38 @@ def _pool(
     negatives: int,
     seed: int,
 ) -> _Pool:
+    import numpy as np
+
     scores = fused(evidence, fusion)
     named = query.gold | query.negatives
-    known = {name: place for place, name in enumerate(ids) if name in named}
+    known = {name: position for position, name in enumerate(ids) if name in named}
     gold = sorted(known[name] for name in query.gold if name in known)
     labelled = sorted(
         (known[name] for name in query.negatives - query.gold if name in known),
-        key=lambda place: (-scores[place], place),
+        key=lambda position: (-scores[position], position),
     )
     found = _found(evidence, scores, fusion, depth)
     own = {*gold, *labelled}
-    ranked_high = [place for place in found if place not in own]
-    best = max((scores[place] for place in gold), default=float("inf"))
+    ranked_high = [position for position in found if position not in own]
+    best = max((scores[position] for position in gold), default=float("inf"))
     taken = own | set(ranked_high)
     draw = random.Random(f"{seed} {query.id}")
     others = draw.sample(range(len(ids)), min(len(ids), len(taken) + _spare(negatives)))
-    strangers = [place for place in others if place not in taken][: _spare(negatives)]
-    places = [*gold, *labelled, *ranked_high, *strangers]
-    numbers = _best_passages(evidence, places, fusion)
+    strangers = [position for position in others if position not in taken][: _spare(negatives)]
+    positions = [*gold, *labelled, *ranked_high, *strangers]
+    numbers = best_passages(evidence, fusion, np.array(positions, np.int64))
     return _Pool(
         query=query,
-        ranked=tuple(ids[place] for place in ranked_high),
-        above=sum(scores[place] > best for place in ranked_high),
+        ranked=tuple(ids[position] for position in ranked_high),
+        above=sum(scores[position] > best for position in ranked_high),
         answered=len(set(found) & set(gold)),
-        positives=tuple(ids[place] for place in gold),
-        labelled=tuple(ids[place] for place in labelled),
-        random=tuple(ids[place] for place in strangers),
+        positives=tuple(ids[position] for position in gold),
+        labelled=tuple(ids[position] for position in labelled),
+        random=tuple(ids[position] for position in strangers),
         passages={
-            ids[place]: number for place, number in zip(places, numbers, strict=True) if number
+            ids[position]: number
+            for position, number in zip(positions, numbers, strict=True)
+            if number
         },
     )
 
@@ -290,11 +277,11 @@ def _found(evidence: Evidence, scores: Floats, fusion: Fusion, depth: int) -> li
     by_vector = fused(replace(evidence, text=None), fusion)
     found = {*_best(scores, depth).tolist(), *_best(by_vector, depth).tolist()}
     if evidence.text is not None:
-        by_text = fused(replace(evidence, cosines=None), fusion, alone=True)
+        by_text = fused(replace(evidence, cosines=None), fusion, single_leg=True)
         matched = best_of_passages(evidence.text, evidence.first) > 0
         best = _best(np.where(matched, by_text, -np.inf), depth)
         found.update(best[matched[best]].tolist())
-    return sorted(found, key=lambda place: (-scores[place], place))
+    return sorted(found, key=lambda position: (-scores[position], position))
 
 
 async def _filled(
@@ -389,8 +376,8 @@ def _examples(
 def _drawn(names: Sequence[str], count: int, draw: random.Random) -> list[str]:
     """Draw names, each with a weight of one over its rank (Efraimidis and Spirakis 2006)."""
     keys = [draw.random() ** rank for rank in range(1, len(names) + 1)]
-    best = sorted(range(len(names)), key=lambda place: -keys[place])[:count]
-    return [names[place] for place in sorted(best)]
+    best = sorted(range(len(names)), key=lambda position: -keys[position])[:count]
+    return [names[position] for position in sorted(best)]
 
 
 def _stats(

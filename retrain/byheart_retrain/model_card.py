@@ -12,7 +12,7 @@ from typing import Any
 
 from byheart_retrain.pictures import BY_TYPE, GAINS, TRAINING
 from byheart_retrain.report import Latencies, Mean, Report, Reranker, Scores
-from byheart_store.encoder import EMBEDDED_NAME
+from byheart_store.models import EMBEDDED_NAME
 
 METRICS = {"ndcg@10": "NDCG@10", "recall@1": "R@1", "recall@5": "R@5", "mrr": "MRR"}
 

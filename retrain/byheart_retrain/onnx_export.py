@@ -182,7 +182,7 @@ def sha256(path: Path) -> str:
 
 def cosines(folder: Path, texts: Sequence[str], wanted: Rows) -> Rows:
     """n texts, (n, d) unit rows -> (n,) cosines of what `folder` serves for the texts with them."""
-    from byheart_store.encoder import load_encoder
+    from byheart_store.models import load_encoder
 
     encoder = load_encoder(str(folder), cache_dir=folder)
     products: Rows = encoder.encode_passages(texts) * wanted

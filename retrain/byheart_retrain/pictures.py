@@ -109,7 +109,7 @@ def draw_types(figure: Figure, report: Report) -> None:
     rows = _type_rows(report)
     figure.set_size_inches(8, 1.2 + 0.4 * len(rows))
     axes = figure.subplots()
-    heights = [-float(place) for place in range(len(rows))]
+    heights = [-float(position) for position in range(len(rows))]
     _draw_means(axes, [row["before"] for row in rows.values()], heights, +0.13, BEFORE, "before")
     _draw_means(axes, [row["after"] for row in rows.values()], heights, -0.13, AFTER, "after")
     axes.set_yticks(heights, [f"{name} ({row['queries']})" for name, row in rows.items()])
@@ -150,9 +150,9 @@ def _draw_means(
         mean, low, high = found["mean"], found["low"], found["high"]
         if mean is None or low is None or high is None:
             continue
-        place = height + offset
-        axes.plot([low, high], [place, place], color=colour, lw=_THIN, solid_capstyle="round")
-        axes.plot(mean, place, "o", color=colour, ms=5, mec="white", mew=0.6)
+        position = height + offset
+        axes.plot([low, high], [position, position], color=colour, lw=_THIN, solid_capstyle="round")
+        axes.plot(mean, position, "o", color=colour, ms=5, mec="white", mew=0.6)
     axes.plot([], [], "o-", color=colour, lw=_THIN, ms=5, label=label)
 
 

@@ -109,10 +109,14 @@ def scores_by_type(before: Sequence[Answer], after: Sequence[Answer]) -> dict[st
     """NDCG@10 of both pipelines for the queries of each type."""
     found: dict[str, TypeScores] = {}
     for name in sorted({answer.query.type or "other" for answer in before}):
-        places = [place for place, one in enumerate(before) if (one.query.type or "other") == name]
-        scores = scores_between([before[one] for one in places], [after[one] for one in places])
+        positions = [
+            position for position, one in enumerate(before) if (one.query.type or "other") == name
+        ]
+        scores = scores_between(
+            [before[one] for one in positions], [after[one] for one in positions]
+        )
         found[name] = {
-            "queries": len(places),
+            "queries": len(positions),
             "before": scores["before"][DECIDING],
             "after": scores["after"][DECIDING],
             "gain": scores["gain"][DECIDING],

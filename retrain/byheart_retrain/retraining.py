@@ -52,8 +52,8 @@ from byheart_retrain.second_stage import SecondStage, add_reranker
 from byheart_retrain.splitting import FEWEST_TESTED, Split, split
 from byheart_retrain.training import Encode, Example, Trained, TrainingSettings, train_encoder
 from byheart_store import InvalidInput, Memory, MemoryStore, ModelUnavailable
-from byheart_store.encoder import EMBEDDED_NAME, load_encoder
-from byheart_store.tuning import DEFAULT_TUNING, Tuning
+from byheart_store.models import EMBEDDED_NAME, load_encoder
+from byheart_store.ranking import DEFAULT_TUNING, Tuning
 
 logger = logging.getLogger(__name__)
 

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 
 from byheart_retrain.benchmarks import Query
 from byheart_retrain.metrics import ndcg
-from byheart_retrain.mining import Ranked, mine, passage_texts, ranked
+from byheart_retrain.mining import Ranked, mine, ranked, texts_of_passages
 from byheart_retrain.onnx_export import publish_cross_encoder, sha256
 from byheart_retrain.reranker_training import RerankerSettings, TrainedReranker, train_reranker
 from byheart_retrain.training import Example, passes
 from byheart_store import MemoryStore
-from byheart_store.encoder import cores
-from byheart_store.reranker import Reranker, RerankerFile, load_reranker
-from byheart_store.reranking import Reranking, readable, reranked
+from byheart_store.models import Reranker, RerankerFile, cores, load_reranker
+from byheart_store.ranking import Reranking, readable, reranked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +83,7 @@ async def add_reranker(
     file = declare_reranker(folder, settings.longest)
     reranker = await asyncio.to_thread(load_reranker, file, threads=cores())
     lists = await ranked(trial, dev, Reranking().depth)
-    texts = await passage_texts(
+    texts = await texts_of_passages(
         trial, (one for found in lists for one in zip(found.ids, found.passages, strict=True))
     )
     read = [
@@ -165,7 +164,7 @@ def _by_weight(
         for weight, own in scores.items():
             blended = reranked(found.scores, np.arange(count), again, weight)
             best = np.argsort(-blended, kind="stable")[:_DEPTH]
-            own.append(ndcg([found.ids[place] for place in best], found.query.gold, _DEPTH))
+            own.append(ndcg([found.ids[position] for position in best], found.query.gold, _DEPTH))
     return {weight: sum(own) / len(own) for weight, own in scores.items()}
 
 

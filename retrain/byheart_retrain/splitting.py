@@ -94,12 +94,12 @@ def longmemeval_split(queries: Sequence[Query]) -> tuple[list[Query], list[Query
     draw = random.Random(_PUBLISHED_SEED)
     held_out: set[int] = set()
     for name in sorted({_type(query) for query in queries}):
-        places = [place for place, query in enumerate(queries) if _type(query) == name]
-        draw.shuffle(places)
-        held_out.update(places[: -(-len(places) // 5)])
+        positions = [position for position, query in enumerate(queries) if _type(query) == name]
+        draw.shuffle(positions)
+        held_out.update(positions[: -(-len(positions) // 5)])
     return (
-        [query for place, query in enumerate(queries) if place in held_out],
-        [query for place, query in enumerate(queries) if place not in held_out],
+        [query for position, query in enumerate(queries) if position in held_out],
+        [query for position, query in enumerate(queries) if position not in held_out],
     )
 
 
@@ -187,15 +187,15 @@ def _by_namespace(components: Sequence[Sequence[Query]]) -> list[str] | None:
 
     Namespaces that ask the same are one, for no question may stand on two sides.
     """
-    places = [
+    positions = [
         {f"n {query.namespace}" for query in component if query.namespace is not None}
         or {f"c {number}"}
         for number, component in enumerate(components)
     ]
-    root = linked(places)
+    root = linked(positions)
     if len({one for name, one in root.items() if name.startswith("n ")}) < FEWEST_GROUPS:
         return None
-    return [root[min(names)] for names in places]
+    return [root[min(names)] for names in positions]
 
 
 def _by_session(
@@ -243,18 +243,18 @@ def _assigned(
     The large go first and the small fill up, but which of about a size go first is drawn.
     """
     order = draw.sample(range(len(types)), len(types))
-    order.sort(key=lambda place: -types[place].total().bit_length())
+    order.sort(key=lambda position: -types[position].total().bit_length())
     shares = _shares(types)
     parts: list[Counter[str]] = [Counter() for _ in aims]
     missed = [aim.miss(part, shares) for aim, part in zip(aims, parts, strict=True)]
     chosen = [0] * len(types)
-    for place in order:
+    for position in order:
         after = [
-            aim.miss(part + types[place], shares) for aim, part in zip(aims, parts, strict=True)
+            aim.miss(part + types[position], shares) for aim, part in zip(aims, parts, strict=True)
         ]
         best = min(range(len(aims)), key=lambda part: after[part] - missed[part])
-        chosen[place] = best
-        parts[best] += types[place]
+        chosen[position] = best
+        parts[best] += types[position]
         missed[best] = after[best]
     return chosen
 

@@ -128,7 +128,7 @@ def load_base(base: str) -> SentenceTransformer:
     Raises:
         ModelUnavailable: it can't be found, fetched or loaded.
     """
-    from byheart_store.encoder import EMBEDDED_NAME
+    from byheart_store.models import EMBEDDED_NAME
 
     with quiet():
         from sentence_transformers import SentenceTransformer
@@ -362,17 +362,21 @@ def _dataset(examples: Sequence[Example]) -> Any:
         "anchor": [example.question for example in examples],
         "positive": [example.positive for example in examples],
     }
-    rows = [_filled(example, examples, place, width) for place, example in enumerate(examples)]
+    rows = [
+        _filled(example, examples, position, width) for position, example in enumerate(examples)
+    ]
     for number in range(width):
         columns[f"negative_{number}"] = [row[number] for row in rows]
     return Dataset.from_dict(columns)
 
 
 def _filled(
-    example: Example, examples: Sequence[Example], place: int, width: int
+    example: Example, examples: Sequence[Example], position: int, width: int
 ) -> tuple[str, ...]:
     """The example's negatives, and where there are too few the answers to the next questions."""
-    following = (examples[(place + step) % len(examples)].positive for step in range(len(examples)))
+    following = (
+        examples[(position + step) % len(examples)].positive for step in range(len(examples))
+    )
     others = (text for text in following if text != example.positive)
     missing = width - len(example.negatives)
     return (*example.negatives, *islice(chain(others, cycle([""])), missing))

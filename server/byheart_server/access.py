@@ -21,7 +21,7 @@ from byheart_store import (
     UnknownMemory,
     UnknownRecall,
 )
-from byheart_store.records import LONGEST_NAME, as_utf8
+from byheart_store.inputs import LONGEST_NAME, as_utf8
 
 Access = Literal["read", "write", "admin"]
 

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from byheart_store import FeedbackCounts, Forgotten, Hit, Recall, Receipt, Reindexed
-from byheart_store.records import iso
+from byheart_store import FeedbackCounts, Forgotten, Hit, Recall, Receipt, Reindexed, iso
 
 
 def _is_absent(value: object) -> bool:

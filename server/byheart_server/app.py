@@ -55,9 +55,9 @@ from byheart_store import (
     NewMemory,
     Receipt,
     UnknownMemory,
+    now,
     parse_time,
 )
-from byheart_store.records import now
 
 INSTRUCTIONS = """\
 ByHeart is your memory across conversations.

@@ -19,7 +19,7 @@ import anyio
 from byheart_server.opening import open_store
 from byheart_server.settings import Settings
 from byheart_store import ByHeartError, MemoryStore, StoreBusy
-from byheart_store.records import as_utf8
+from byheart_store.inputs import as_utf8
 
 OPENING_PATIENCE = 60.0
 MODEL_PATIENCE = 60.0

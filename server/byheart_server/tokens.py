@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from byheart_server.access import Access, Grant
 from byheart_store import InvalidInput
-from byheart_store.records import checked_name
+from byheart_store.inputs import checked_name
 
 SHORTEST_TOKEN = 16
 LONGEST_TOKEN = 1_000

@@ -18,7 +18,11 @@ from byheart_store.errors import (
     UnknownMemory,
     UnknownRecall,
 )
+from byheart_store.home import Home
+from byheart_store.inputs import parse_time
 from byheart_store.records import (
+    DEFAULT_NAMESPACE,
+    WITH_REPLACED,
     Durability,
     Explanation,
     FeedbackCounts,
@@ -28,6 +32,7 @@ from byheart_store.records import (
     Label,
     LoggedRecall,
     Memory,
+    Mode,
     NewMemory,
     Origin,
     Purged,
@@ -36,11 +41,16 @@ from byheart_store.records import (
     Reindexed,
     StoreModel,
     StoreStats,
-    parse_time,
+    iso,
+    now,
 )
 from byheart_store.store import MemoryStore
+from byheart_store.tables.schema import FORMAT
 
 __all__ = [
+    "DEFAULT_NAMESPACE",
+    "FORMAT",
+    "WITH_REPLACED",
     "AccessDenied",
     "ByHeartError",
     "Durability",
@@ -49,11 +59,13 @@ __all__ = [
     "Filter",
     "Forgotten",
     "Hit",
+    "Home",
     "InvalidInput",
     "Label",
     "LoggedRecall",
     "Memory",
     "MemoryStore",
+    "Mode",
     "ModelMismatch",
     "ModelUnavailable",
     "NewMemory",
@@ -68,5 +80,7 @@ __all__ = [
     "StoreUnavailable",
     "UnknownMemory",
     "UnknownRecall",
+    "iso",
+    "now",
     "parse_time",
 ]

@@ -24,10 +24,11 @@ from tempfile import NamedTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from byheart_store.errors import ByHeartError, InvalidInput
-from byheart_store.records import DEFAULT_NAMESPACE, Memory, NewMemory, parse_time
+from byheart_store.inputs import parse_time
+from byheart_store.records import DEFAULT_NAMESPACE, Memory, NewMemory
 
 if TYPE_CHECKING:
-    from byheart_store import MemoryStore
+    from byheart_store.store import MemoryStore
 
 Format = Literal["beir", "jsonl"]
 Row = dict[str, Any]

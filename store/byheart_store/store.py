@@ -14,16 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from byheart_store import schema
-from byheart_store.database import Database, storage_errors
-from byheart_store.erasure import Eraser
 from byheart_store.errors import ByHeartError, InvalidInput, UnknownMemory
-from byheart_store.evidence import Evidence
-from byheart_store.filters import listed, quoted, to_sql
-from byheart_store.journal import Journal
-from byheart_store.models import ActiveModel, ModelState, store_models
-from byheart_store.reach import EVERYTHING, Reach
-from byheart_store.recalling import Question, Recaller
+from byheart_store.inputs import checked_name
+from byheart_store.ranking.evidence import Evidence
+from byheart_store.ranking.tuning import Tuning
+from byheart_store.recall.journal import Journal
+from byheart_store.recall.recaller import Question, Recaller
 from byheart_store.records import (
     ADMIT_ALL,
     DEFAULT_LIMIT,
@@ -44,14 +40,18 @@ from byheart_store.records import (
     Reindexed,
     StoreModel,
     StoreStats,
-    checked_name,
     now,
 )
-from byheart_store.reindexing import Progress, Reindexer
-from byheart_store.rows import memory_of
-from byheart_store.together import Together
-from byheart_store.tuning import Tuning
-from byheart_store.writing import Writer
+from byheart_store.remember.batching import GroupCommit
+from byheart_store.remember.writer import Writer
+from byheart_store.scope import WHOLE_STORE, Scope
+from byheart_store.tables import schema
+from byheart_store.tables.active_model import ActiveModel, ModelState, store_models
+from byheart_store.tables.database import Database, storage_errors
+from byheart_store.tables.filters import listed, quoted, to_sql
+from byheart_store.tables.rows import memory_of
+from byheart_store.upkeep.erasure import Eraser
+from byheart_store.upkeep.reindexing import Progress, Reindexer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,11 +89,11 @@ class MemoryStore:
     def __init__(self, database: Database, model: str | None, *, log_recalls: bool) -> None:
         """Not to be called; see `open`."""
         self._database = database
-        self._reach = EVERYTHING
+        self._scope = WHOLE_STORE
         self._log_recalls = log_recalls
         self._model = ActiveModel(database, model)
         self._writer = Writer(database, self._model)
-        self._together = Together(self._writer)
+        self._group_commit = GroupCommit(self._writer)
         self._reindexer = Reindexer(database, self._model)
         self._journal = Journal(database)
         self._recaller = Recaller(database, self._model)
@@ -153,7 +153,7 @@ class MemoryStore:
             InvalidInput: no namespace is named, or one can't be.
         """
         view = copy(self)
-        view._reach = Reach.of(namespaces, origin)
+        view._scope = Scope.of(namespaces, origin)
         return view
 
     async def __aenter__(self) -> MemoryStore:
@@ -181,7 +181,7 @@ class MemoryStore:
     @property
     def location(self) -> str:
         """The folder or URI of the database."""
-        return self._database.location
+        return self._database.location.address
 
     @property
     def model_state(self) -> ModelState:
@@ -259,9 +259,9 @@ class MemoryStore:
             UnknownMemory: the memory to be replaced is not there.
             ModelMismatch, StoreBusy, StoreUnavailable: nothing was stored.
         """
-        stamped = self._reach.stamped(memory)
+        stamped = self._scope.stamped(memory)
         await self._check_replaced([stamped])
-        return await self._together.remember(stamped)
+        return await self._group_commit.remember(stamped)
 
     @_told_clearly
     async def remember_many(
@@ -272,13 +272,13 @@ class MemoryStore:
         Raises:
             As `remember`; what was committed before stays, and storing it again is harmless.
         """
-        stamped = [self._reach.stamped(memory) for memory in memories]
+        stamped = [self._scope.stamped(memory) for memory in memories]
         await self._check_replaced(stamped)
         return await self._writer.remember_many(stamped, progress)
 
     async def _check_replaced(self, memories: Sequence[NewMemory]) -> None:
         """What is to be replaced must lie within reach, as if nothing else were there."""
-        if self._reach.is_whole:
+        if self._scope.is_whole:
             return
         wanted = {memory.replaces for memory in memories if memory.replaces is not None}
         for name in wanted:
@@ -289,10 +289,10 @@ class MemoryStore:
 
     async def _admitted(self, predicate: str) -> list[str]:
         """The ids within reach that a predicate admits, replaced memories included."""
-        return await self._eraser.matching(f"({predicate}) AND {self._within_reach()}")
+        return await self._eraser.matching(f"({predicate}) AND {self._within_scope()}")
 
-    def _within_reach(self) -> str:
-        return to_sql(self._reach.narrowed(WITH_REPLACED))
+    def _within_scope(self) -> str:
+        return to_sql(self._scope.narrowed(WITH_REPLACED))
 
     @_told_clearly
     async def recall(
@@ -322,7 +322,7 @@ class MemoryStore:
         question = Question(
             query=query,
             limit=limit,
-            where=self._reach.narrowed(where),
+            where=self._scope.narrowed(where),
             mode=mode,
             max_tokens=max_tokens,
             prefer_recent=prefer_recent,
@@ -342,7 +342,7 @@ class MemoryStore:
             InvalidInput: an argument can't be accepted.
             ModelUnavailable, ModelMismatch: there is no model to ask with.
         """
-        question = Question(query=query, where=self._reach.narrowed(where))
+        question = Question(query=query, where=self._scope.narrowed(where))
         return await self._recaller.evidence(question)
 
     @_told_clearly
@@ -363,7 +363,7 @@ class MemoryStore:
             ModelUnavailable: the store has no active model to fit parameters to.
             InvalidInput: the store holds no vectors of the model named.
         """
-        self._reach.check_whole("tuning")
+        self._scope.check_whole("tuning")
         if model is None:
             encoder = await self._model.wait()
             tuning = tuning or encoder.tuning
@@ -389,7 +389,7 @@ class MemoryStore:
             UnknownRecall: no such recall was logged.
             InvalidInput: an id was not among its hits, stands on both sides, or is forgotten.
         """
-        return await self._journal.feedback(recall_id, useful, not_useful, source, self._reach)
+        return await self._journal.feedback(recall_id, useful, not_useful, source, self._scope)
 
     @_told_clearly
     async def forget(
@@ -410,9 +410,9 @@ class MemoryStore:
                 "forget: give either ids or a filter (namespace, session, before, tags ...)"
             )
         if purge:
-            self._reach.check_whole("a purge")
+            self._scope.check_whole("a purge")
         predicate = _ids_predicate(ids) if ids or where is None else self._all_of(where)
-        predicate = f"({predicate}) AND {self._within_reach()}"
+        predicate = f"({predicate}) AND {self._within_scope()}"
         if dry_run:
             found = await self._eraser.matching(predicate)
         else:
@@ -424,7 +424,7 @@ class MemoryStore:
 
     def _all_of(self, where: Filter) -> str:
         """What a filter describes with its replaced versions: they are to be forgotten as well."""
-        return to_sql(replace(self._reach.narrowed(where), include_replaced=True))
+        return to_sql(replace(self._scope.narrowed(where), include_replaced=True))
 
     @_told_clearly
     async def purge(self) -> Purged:
@@ -433,7 +433,7 @@ class MemoryStore:
         Raises:
             StoreBusy: other writers kept the lock for too long; nothing was purged.
         """
-        self._reach.check_whole("a purge")
+        self._scope.check_whole("a purge")
         return await self._eraser.purge()
 
     @_told_clearly
@@ -447,7 +447,7 @@ class MemoryStore:
         Raises:
             ModelUnavailable: the model can't be found, fetched or loaded; nothing was changed.
         """
-        self._reach.check_whole("reindex")
+        self._scope.check_whole("reindex")
         return await self._reindexer.reindex(model, progress)
 
     @_told_clearly
@@ -460,7 +460,7 @@ class MemoryStore:
         Raises:
             ModelUnavailable: the model can't be found, fetched or loaded; nothing was changed.
         """
-        self._reach.check_whole("another model")
+        self._scope.check_whole("another model")
         return await self._reindexer.prepare(model, progress)
 
     @_told_clearly
@@ -470,7 +470,7 @@ class MemoryStore:
         Raises:
             InvalidInput: there are none, or the model is the active or the previous one.
         """
-        self._reach.check_whole("a model")
+        self._scope.check_whole("a model")
         await self._reindexer.discard(model)
 
     @_told_clearly
@@ -481,7 +481,7 @@ class MemoryStore:
             InvalidInput: no other model was used before.
             ModelUnavailable, ModelMismatch: that model is gone or another; nothing was changed.
         """
-        self._reach.check_whole("a rollback")
+        self._scope.check_whole("a rollback")
         fingerprint = await self._reindexer.rollback(progress)
         models = await store_models(self._database)
         return next(one for one in models if one.fingerprint == fingerprint)
@@ -489,7 +489,7 @@ class MemoryStore:
     @_told_clearly
     async def models(self) -> list[StoreModel]:
         """Every model that the store holds vectors of: the active, the previous, the others."""
-        self._reach.check_whole("the list of models")
+        self._scope.check_whole("the list of models")
         return await store_models(self._database)
 
     @_told_clearly
@@ -498,7 +498,7 @@ class MemoryStore:
 
         Zeros stand where a memory is not embedded yet or not known; d is 0 without a model.
         """
-        self._reach.check_whole("vectors")
+        self._scope.check_whole("vectors")
         return await self._recaller.vectors(ids)
 
     async def get(self, memory_id: str) -> Memory:
@@ -508,7 +508,7 @@ class MemoryStore:
             UnknownMemory: there is none.
         """
         name = checked_name(memory_id, "id") or ""
-        rows = await self._read(f"id = {quoted(name)} AND {self._within_reach()}")
+        rows = await self._read(f"id = {quoted(name)} AND {self._within_scope()}")
         if not rows:
             raise UnknownMemory(f"no memory has the id {name!r}; take the id from a recall")
         return rows[0]
@@ -516,7 +516,7 @@ class MemoryStore:
     async def memories(self, where: Filter = WITH_REPLACED) -> AsyncIterator[Memory]:
         """All memories that the filter admits, by namespace, session, turn and creation."""
         order = ["namespace", "session", "turn", "created", "id"]
-        predicate = to_sql(self._reach.narrowed(where))
+        predicate = to_sql(self._scope.narrowed(where))
         query = self._database.memories.query().where(f"passage = 0 AND ({predicate})")
         with storage_errors(self.location):
             keys = await query.select(order).to_arrow()
@@ -537,13 +537,13 @@ class MemoryStore:
     @_told_clearly
     async def logged_recalls(self) -> list[LoggedRecall]:
         """The recall log, oldest first."""
-        return [recall for recall in await self._journal.recalls() if self._reach.saw(recall)]
+        return [recall for recall in await self._journal.recalls() if self._scope.saw(recall)]
 
     @_told_clearly
     async def labels(self) -> list[Label]:
         """The latest judgement of each query and memory, oldest first."""
         labels = await self._journal.labels()
-        return [label for label in labels if self._reach.covers(label.namespace)]
+        return [label for label in labels if self._scope.covers(label.namespace)]
 
     @_told_clearly
     async def stats(self) -> StoreStats:
@@ -551,28 +551,28 @@ class MemoryStore:
         memories = self._database.memories
         description = await self._database.describe()
         column = description.active_column
-        reached = self._within_reach()
-        query = memories.query().where(f"passage = 0 AND {reached}")
+        in_scope = self._within_scope()
+        query = memories.query().where(f"passage = 0 AND {in_scope}")
         rows = (await query.select(["namespace", "replaced_by"]).to_arrow()).to_pydict()
-        lacking = f"{column.column} IS NULL AND {reached}" if column else reached
+        lacking = f"{column.column} IS NULL AND {in_scope}" if column else in_scope
         return StoreStats(
             location=self.location,
             format=description.format,
             model=column.model if column else None,
             fingerprint=column.fingerprint if column else None,
             memories=len(rows["namespace"]),
-            passages=await memories.count_rows(reached),
+            passages=await memories.count_rows(in_scope),
             without_vector=await memories.count_rows(lacking),
             replaced=sum(name is not None for name in rows["replaced_by"]),
             namespaces=dict(sorted(Counter(rows["namespace"]).items())),
-            recalls=await self._journal.count(self._reach),
+            recalls=await self._journal.count(self._scope),
             labels=len(await self.labels()),
             bytes=await asyncio.to_thread(self._bytes),
         )
 
     def _bytes(self) -> int | None:
         folder = Path(self.location)
-        if not self._reach.is_whole or not folder.is_dir():
+        if not self._scope.is_whole or not folder.is_dir():
             return None
         return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 

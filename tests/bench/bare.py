@@ -19,9 +19,9 @@ from lancedb.table import AsyncTable
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from byheart_store import schema
-from byheart_store.passages import EMBEDDED
-from byheart_store.tuning import DEFAULT_TUNING
+from byheart_store.models.passages import EMBEDDED
+from byheart_store.ranking.tuning import DEFAULT_TUNING
+from byheart_store.tables import schema
 
 Vector = NDArray[np.float32]
 

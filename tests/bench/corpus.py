@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from byheart_store.passages import EMBEDDED
+from byheart_store.models.passages import EMBEDDED
 
 Vectors = NDArray[np.float32]
 

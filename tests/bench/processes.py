@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import psutil
 
-from byheart_store.passages import EMBEDDED
+from byheart_store.models.passages import EMBEDDED
 
 from .bare import BareTable
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
 
-from byheart_store.passages import EMBEDDED
+from byheart_store.models.passages import EMBEDDED
 
 DIMENSION = 384
 BUCKETS = 4_096

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import lancedb
 
-from byheart_store import MemoryStore, NewMemory, schema
-from byheart_store.passages import EMBEDDED, Span
+from byheart_store import MemoryStore, NewMemory
+from byheart_store.models.passages import EMBEDDED, Span
 from byheart_store.records import DEFAULT_NAMESPACE, Memory, uuid7
-from byheart_store.rows import Draft, before_next, digest_of, rows_of, to_table
+from byheart_store.tables import schema
+from byheart_store.tables.rows import Draft, before_next, digest_of, rows_of, to_table
 
 from .bare import fastest_encoding
 from .corpus import MOST_TOPICS, Clusters, Questions, generated_texts, real_texts

@@ -11,8 +11,9 @@ import lancedb
 import numpy as np
 import pytest
 
-from byheart_store import MemoryStore, NewMemory, schema
-from byheart_store.passages import EMBEDDED
+from byheart_store import MemoryStore, NewMemory
+from byheart_store.models.passages import EMBEDDED
+from byheart_store.tables import schema
 
 from .bare import BareEncoder, fastest_encoding, seconds
 from .corpus import Questions, generated_texts, real_texts

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from byheart_store.passages import EMBEDDED
-from byheart_store.tuning import DEFAULT_TUNING
+from byheart_store.models.passages import EMBEDDED
+from byheart_store.ranking.tuning import DEFAULT_TUNING
 
 from ..conftest import Call
 

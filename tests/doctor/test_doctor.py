@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from byheart_store import MemoryStore, NewMemory, StoreUnavailable, schema
-from byheart_store.repair import Doctor
+from byheart_store import MemoryStore, NewMemory, StoreUnavailable
+from byheart_store.tables import schema
+from byheart_store.upkeep.repair import Doctor
 
 from .conftest import (
     LONG,

@@ -67,7 +67,7 @@ def query_rows() -> list[dict[str, Any]]:
 
 
 def judgements() -> str:
-    rows = [f"{name}\tm{place}\t1\n" for name, *_, gold in QUERIES for place in gold]
+    rows = [f"{name}\tm{position}\t1\n" for name, *_, gold in QUERIES for position in gold]
     return "query-id\tcorpus-id\tscore\n" + "".join(rows)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from byheart_retrain.runs import read_run
 from byheart_store import MemoryStore, NewMemory
-from byheart_store.tuning import DEFAULT_TUNING, Tuning
+from byheart_store.ranking.tuning import DEFAULT_TUNING, Tuning
 
 from ..conftest import Call
 from .conftest import MEMORIES, QUERIES, lines, query_rows
@@ -27,8 +27,8 @@ METRICS = {"ndcg@10", "recall@1", "recall@3", "recall@5", "recall@10", "mrr", "h
 @pytest.fixture
 def locomo(tmp_path: Path) -> Path:
     turns = [
-        {"speaker": "Ada", "dia_id": f"D1:{place}", "text": text}
-        for place, (*_, text) in enumerate(MEMORIES, start=1)
+        {"speaker": "Ada", "dia_id": f"D1:{position}", "text": text}
+        for position, (*_, text) in enumerate(MEMORIES, start=1)
     ]
     sample = {
         "sample_id": "conv-1",

@@ -17,7 +17,7 @@ from byheart_retrain.metrics import METRICS
 from byheart_retrain.own_queries import FEWEST_LABELLED, known_item_queries, own_queries
 from byheart_retrain.runs import read_run, write_run
 from byheart_store import InvalidInput, Memory, MemoryStore, NewMemory
-from byheart_store.encoder import Encoder
+from byheart_store.models.encoder import Encoder
 from byheart_store.records import Mode
 
 from .conftest import MEMORIES
@@ -72,7 +72,7 @@ def answer(name: str, found: str, gold: str = "", **named: Any) -> Answer:
     values: dict[str, Any] = {
         "query": Query(name, "?", frozenset(gold), type=named.pop("type", None)),
         "memories": tuple(found),
-        "relevances": tuple(1 / place for place, _ in enumerate(found, start=2)),
+        "relevances": tuple(1 / position for position, _ in enumerate(found, start=2)),
         "sessions": tuple(found.upper()),
         "gold_sessions": frozenset(gold.upper()),
         "answerable": 0.5 if found else 0.0,

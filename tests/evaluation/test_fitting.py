@@ -25,9 +25,9 @@ from byheart_retrain.fitting import (
     logistic,
 )
 from byheart_store import InvalidInput, MemoryStore, ModelUnavailable, NewMemory
-from byheart_store.evidence import Evidence
-from byheart_store.passages import EMBEDDED
-from byheart_store.tuning import DEFAULT_TUNING, Tuning
+from byheart_store.models.passages import EMBEDDED
+from byheart_store.ranking.evidence import Evidence
+from byheart_store.ranking.tuning import DEFAULT_TUNING, Tuning
 
 from ..conftest import Call
 from .conftest import lines
@@ -53,7 +53,7 @@ def judged(
     cosines[right if trusted == "vector" else wrong] = 0.8
     text[right if trusted == "text" else wrong] = 12
     answer = right if trusted else draw.integers(MEMORIES)
-    ids = tuple(f"{namespace}-{number}-{place}" for place in range(MEMORIES))
+    ids = tuple(f"{namespace}-{number}-{position}" for position in range(MEMORIES))
     names = frozenset() if gold is None else frozenset([ids[answer]])
     query = Query(f"q-{number}", "a question", names, namespace)
     return Judged(query, evidence(text, cosines), cosines, ids, names)
@@ -180,10 +180,10 @@ class TestFit:
 
     def test_shuffled_labels_are_refused(self) -> None:
         right = [one for one in asked("vector") if one.gold]
-        places = random.Random(0).choices(range(MEMORIES), k=len(right))
+        positions = random.Random(0).choices(range(MEMORIES), k=len(right))
         mixed = [
-            replace(one, gold=frozenset([one.ids[place]]))
-            for one, place in zip(right, places, strict=True)
+            replace(one, gold=frozenset([one.ids[position]]))
+            for one, position in zip(right, positions, strict=True)
         ]
         assert not fit(mixed, DEFAULT_TUNING).helps
 
@@ -287,8 +287,8 @@ TOPICS = [
 """What is remembered, and a query that shares no word with it."""
 
 
-def code(group: int, place: int) -> str:
-    return "qu" + "bdfgkm"[group] + "o" + "bdfgkmpvxz"[place] + "ak"
+def code(group: int, position: int) -> str:
+    return "qu" + "bdfgkm"[group] + "o" + "bdfgkmpvxz"[position] + "ak"
 
 
 def benchmark(folder: Path, queries: Sequence[tuple[str, int]]) -> Path:
@@ -300,13 +300,13 @@ def benchmark(folder: Path, queries: Sequence[tuple[str, int]]) -> Path:
     corpus, asked_for, judgements = [], [], "query-id\tcorpus-id\tscore\n"
     for group in range(6):
         where = {"namespace": f"n-{group}"}
-        for place, (text, _) in enumerate(TOPICS):
-            note = f"{code(group, place)}: {text}"
-            corpus.append({"_id": f"m-{group}-{place}", "text": note, "metadata": where})
-        for number, (query, place) in enumerate(queries):
-            text = query.format(code(group, (place - 1) % len(TOPICS)))
+        for position, (text, _) in enumerate(TOPICS):
+            note = f"{code(group, position)}: {text}"
+            corpus.append({"_id": f"m-{group}-{position}", "text": note, "metadata": where})
+        for number, (query, position) in enumerate(queries):
+            text = query.format(code(group, (position - 1) % len(TOPICS)))
             asked_for.append({"_id": f"q-{group}-{number}", "text": text, "metadata": where})
-            judgements += f"q-{group}-{number}\tm-{group}-{place}\t1\n"
+            judgements += f"q-{group}-{number}\tm-{group}-{position}\t1\n"
     (folder / "corpus.jsonl").write_text(lines(corpus))
     (folder / "queries.jsonl").write_text(lines(asked_for))
     (folder / "qrels.tsv").write_text(judgements)
@@ -329,14 +329,14 @@ def tuned(byheart: Call, fit_home: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
 @pytest.fixture(scope="module")
 def by_meaning(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Queries whose one shared word leads to another note than the one that answers."""
-    queries = [(f"{{}} {query}", place) for place, (_, query) in enumerate(TOPICS)]
+    queries = [(f"{{}} {query}", position) for position, (_, query) in enumerate(TOPICS)]
     return benchmark(tmp_path_factory.mktemp("data") / "meaning", queries)
 
 
 @pytest.fixture(scope="module")
 def literal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Queries that every setting answers."""
-    queries = [(text, place) for place, (text, _) in enumerate(TOPICS)]
+    queries = [(text, position) for position, (text, _) in enumerate(TOPICS)]
     return benchmark(tmp_path_factory.mktemp("data") / "literal", queries)
 
 

@@ -88,11 +88,11 @@ class TestOneRanking:
     def test_lifting_a_gold_item_never_hurts(
         self, ranking: list[str], gold: frozenset[str], data: st.DataObject
     ) -> None:
-        places = [place for place, item in enumerate(ranking) if place and item in gold]
-        assume(places)
-        place = data.draw(st.sampled_from(places))
+        positions = [position for position, item in enumerate(ranking) if position and item in gold]
+        assume(positions)
+        position = data.draw(st.sampled_from(positions))
         lifted = list(ranking)
-        lifted[place - 1], lifted[place] = lifted[place], lifted[place - 1]
+        lifted[position - 1], lifted[position] = lifted[position], lifted[position - 1]
         for metric in METRICS.values():
             assert metric(lifted, gold) >= metric(ranking, gold) - 1e-12
 

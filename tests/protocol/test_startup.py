@@ -111,7 +111,7 @@ def test_file_of_the_server_runs_by_its_path(spawn):
 
 
 def _hold_model_back(monkeypatch, loaded):
-    from byheart_store.models import ActiveModel
+    from byheart_store.tables.active_model import ActiveModel
 
     load = ActiveModel._load
 

@@ -7,14 +7,14 @@ from functools import cache
 
 import pytest
 
-from byheart_store import encoder
+from byheart_store.models import loading
 
-load = cache(encoder.load_encoder)
+load = cache(loading.load_encoder)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def models_loaded_once() -> Iterator[None]:
     """Every store of this folder gets the real model without loading it anew."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoder, "load_encoder", load)
+        patch.setattr(loading, "load_encoder", load)
         yield

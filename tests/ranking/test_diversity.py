@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from byheart_store.diversity import Diversity, diversified, redundancy
+from byheart_store.ranking.diversity import Diversity, diversified, redundancy
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -83,7 +83,7 @@ def test_a_near_copy_yields_less_than_an_exact_one() -> None:
 
 @given(st.integers(2, 8), st.integers(1, 8))
 def test_what_is_less_than_alike_keeps_its_order(count: int, limit: int) -> None:
-    apart = unit_rows(*(40 * place for place in range(count)))
+    apart = unit_rows(*(40 * position for position in range(count)))
     assert diversified(falling(count), apart, limit, PLAIN) == list(range(min(count, limit)))
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from byheart_store.fusion import (
+from byheart_store.ranking.fusion import (
     HALF_LIFE,
     NEIGHBOURS,
     Fusion,
@@ -234,7 +234,7 @@ class TestSessionEvidence:
         scores[5] = 4
         gain = evidenced(scores, np.zeros(12, np.int64), fusion) - scores
         shares = dict(NEIGHBOURS)
-        expected = [PLAIN.window * 4 * shares.get(abs(place - 5), 0) for place in range(12)]
+        expected = [PLAIN.window * 4 * shares.get(abs(position - 5), 0) for position in range(12)]
         np.testing.assert_allclose(gain, expected, atol=1e-6)
         assert np.flatnonzero(gain).tolist() == [2, 3, 4, 6, 7, 8]
 
@@ -243,14 +243,15 @@ class TestSessionEvidence:
         self, found: tuple[Floats, Integers], data: st.DataObject
     ) -> None:
         scores, sessions = found
-        place = data.draw(st.integers(0, len(scores) - 1))
+        position = data.draw(st.integers(0, len(scores) - 1))
         raised = scores.copy()
-        raised[place] += 5
+        raised[position] += 5
         with_it = evidenced(raised, sessions, PLAIN)
         changed = np.flatnonzero(with_it != evidenced(scores, sessions, PLAIN))
-        alone = sessions[place] == -1
+        alone = sessions[position] == -1
         assert all(
-            other == place if alone else sessions[other] == sessions[place] for other in changed
+            other == position if alone else sessions[other] == sessions[position]
+            for other in changed
         )
 
     @given(turns())

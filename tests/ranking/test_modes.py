@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from byheart_store.evidence import Evidence
-from byheart_store.fusion import Fusion, leg
-from byheart_store.ranking import fused
+from byheart_store.ranking.evidence import Evidence
+from byheart_store.ranking.fusion import Fusion, leg
+from byheart_store.ranking.order import fused
 
 
 def evidence() -> Evidence:
@@ -29,7 +29,7 @@ def evidence() -> Evidence:
 
 def test_words_alone_are_ranked_by_their_scores_and_nothing_else() -> None:
     found = evidence()
-    scores = fused(found, Fusion(), alone=True)
+    scores = fused(found, Fusion(), single_leg=True)
     np.testing.assert_array_equal(
         scores, leg(np.array([0, 9, 1, 0], np.float32), found.first, Fusion())
     )
@@ -43,4 +43,4 @@ def test_a_recall_without_vectors_still_counts_the_neighbours() -> None:
 def test_vectors_alone_are_ranked_by_their_cosines() -> None:
     near = np.array([0.1, 0.9, 0.3, 0.2], np.float32)
     found = replace(evidence(), text=None, cosines=near)
-    assert np.argsort(-fused(found, Fusion(), alone=True)).tolist() == [1, 2, 3, 0]
+    assert np.argsort(-fused(found, Fusion(), single_leg=True)).tolist() == [1, 2, 3, 0]

@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 
 from byheart_store import MemoryStore, NewMemory
-from byheart_store.fusion import Fusion
-from byheart_store.tuning import DEFAULT_TUNING, Tuning
+from byheart_store.ranking.fusion import Fusion
+from byheart_store.ranking.tuning import DEFAULT_TUNING, Tuning
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from byheart_store.diversity import Diversity
-from byheart_store.fusion import Fusion
-from byheart_store.relevance import Calibration, most_words_score
-from byheart_store.tuning import DEFAULT_TUNING, Tuning
+from byheart_store.ranking.diversity import Diversity
+from byheart_store.ranking.fusion import Fusion
+from byheart_store.ranking.relevance import Calibration, most_words_score
+from byheart_store.ranking.tuning import DEFAULT_TUNING, Tuning
 
 Floats: TypeAlias = NDArray[np.float64]
 

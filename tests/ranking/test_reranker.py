@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from byheart_store import MemoryStore, ModelUnavailable, NewMemory
-from byheart_store.encoder import load_encoder
-from byheart_store.passages import EMBEDDED
-from byheart_store.reranking import Reranking
-from byheart_store.tuning import DEFAULT_TUNING
+from byheart_store.models.loading import load_encoder
+from byheart_store.models.passages import EMBEDDED
+from byheart_store.ranking.reranking import Reranking
+from byheart_store.ranking.tuning import DEFAULT_TUNING
 
 TEXTS = [
     "The ferry to Sandhamn leaves at nine.",
@@ -88,7 +88,7 @@ async def test_with_all_the_weight_the_reranker_orders_the_top(home: Path, build
     model = build(1.0)
     reranker = load_encoder(str(model), cache_dir=home).reranker
     assert reranker is not None
-    wanted = [TEXTS[place] for place in np.argsort(-reranker.scores(QUERY, TEXTS))]
+    wanted = [TEXTS[position] for position in np.argsort(-reranker.scores(QUERY, TEXTS))]
     assert await recalled(home, model) == wanted
 
 

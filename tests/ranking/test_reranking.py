@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from byheart_store.reranking import readable, reranked
+from byheart_store.ranking.reranking import readable, reranked
 
 NUMBERS = st.floats(-100, 100, width=32)
 
@@ -18,8 +18,8 @@ def lists(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores of n memories, the places of the best k, and what the second model says of those."""
     count = draw(st.integers(2, 30))
     scores = draw(arrays(np.float32, count, elements=NUMBERS))
-    places = np.argsort(-scores, kind="stable")[: draw(st.integers(2, count))]
-    return scores, places, draw(arrays(np.float32, len(places), elements=NUMBERS))
+    positions = np.argsort(-scores, kind="stable")[: draw(st.integers(2, count))]
+    return scores, positions, draw(arrays(np.float32, len(positions), elements=NUMBERS))
 
 
 def test_without_weight_nothing_changes() -> None:
@@ -43,9 +43,9 @@ def test_a_blend_lets_both_speak() -> None:
 def test_what_was_not_read_keeps_its_score(
     case: tuple[np.ndarray, np.ndarray, np.ndarray], weight: float
 ) -> None:
-    scores, places, read = case
-    after = reranked(scores, places, read, weight)
-    others = np.setdiff1d(np.arange(len(scores)), places)
+    scores, positions, read = case
+    after = reranked(scores, positions, read, weight)
+    others = np.setdiff1d(np.arange(len(scores)), positions)
     assert np.array_equal(after[others], scores[others])
 
 
@@ -53,19 +53,19 @@ def test_what_was_not_read_keeps_its_score(
 def test_what_was_read_stays_within_the_scores_that_it_had(
     case: tuple[np.ndarray, np.ndarray, np.ndarray], weight: float
 ) -> None:
-    scores, places, read = case
-    after = reranked(scores, places, read, weight)[places]
+    scores, positions, read = case
+    after = reranked(scores, positions, read, weight)[positions]
     room = 1e-5 * max(1.0, float(np.abs(scores).max()))
-    assert after.min() >= scores[places].min() - room
-    assert after.max() <= scores[places].max() + room
+    assert after.min() >= scores[positions].min() - room
+    assert after.max() <= scores[positions].max() + room
 
 
 @given(lists(), st.floats(0.05, 1))
 def test_agreeing_models_change_no_order(
     case: tuple[np.ndarray, np.ndarray, np.ndarray], weight: float
 ) -> None:
-    scores, places, _ = case
-    after = reranked(scores, places, scores[places], weight)[places]
+    scores, positions, _ = case
+    after = reranked(scores, positions, scores[positions], weight)[positions]
     assert (np.diff(after) <= 1e-4 * max(1.0, float(np.abs(scores).max()))).all()
 
 

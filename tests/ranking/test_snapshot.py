@@ -15,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from byheart_store import Filter, MemoryStore, NewMemory, snapshot
-from byheart_store.database import Database
-from byheart_store.snapshot import Snapshots, take_snapshot
+from byheart_store import Filter, MemoryStore, NewMemory
+from byheart_store.recall import snapshot
+from byheart_store.recall.snapshot import Snapshots, take_snapshot
+from byheart_store.tables.database import Database
 
 Step: TypeAlias = tuple[str, int, int]
 
@@ -26,7 +27,7 @@ Step: TypeAlias = tuple[str, int, int]
 async def handles(home: Path) -> AsyncIterator[tuple[MemoryStore, MemoryStore]]:
     """Two handles on one store; the second has recalled already."""
     async with await MemoryStore.open(home) as one, await MemoryStore.open(home) as other:
-        await one.remember_many([note(place) for place in range(6)])
+        await one.remember_many([note(position) for position in range(6)])
         await found(other, 0)
         yield one, other
 
@@ -66,7 +67,7 @@ async def test_what_another_handle_remembers_is_recalled(handles: Handles) -> No
 async def test_what_another_handle_forgets_is_not_recalled(handles: Handles) -> None:
     await handles[0].forget(["note-0"])
     assert await found(handles[1], 0) == []
-    assert await all_found(handles[1]) == {f"note-{place}" for place in range(1, 6)}
+    assert await all_found(handles[1]) == {f"note-{position}" for position in range(1, 6)}
 
 
 async def test_what_another_handle_replaces_yields_to_its_successor(handles: Handles) -> None:
@@ -105,7 +106,7 @@ async def test_a_filter_is_asked_anew_after_a_commit(handles: Handles) -> None:
 
 async def test_recalls_during_writes_see_one_commit_or_the_next(handles: Handles) -> None:
     one, other = handles
-    writing = asyncio.create_task(one.remember_many([note(place) for place in range(10, 90)]))
+    writing = asyncio.create_task(one.remember_many([note(position) for position in range(10, 90)]))
     while not writing.done():
         assert await found(other, 1) == ["note-1"]
         assert len(await all_found(other)) in (6, 86)
@@ -126,7 +127,9 @@ class Expectation:
         await getattr(self, kind)(self.handles[handle], choice)
 
     async def remember(self, store: MemoryStore, choice: int) -> None:
-        await store.remember_many([note(self.next + place) for place in range(1 + choice % 3)])
+        await store.remember_many(
+            [note(self.next + position) for position in range(1 + choice % 3)]
+        )
         for _ in range(1 + choice % 3):
             self._lives()
 
@@ -194,7 +197,7 @@ async def test_a_snapshot_that_follows_commits_is_as_one_read_anew(
     database, draw, versions = one._database, random.Random(3), []
     monkeypatch.setattr(snapshot, "_MOST_FRESH", 6)
     snapshots = Snapshots(database)
-    living = [f"note-{place}" for place in range(6)]
+    living = [f"note-{position}" for position in range(6)]
     for number in range(100, 140):
         kind = draw.choice(["remember", "remember", "replace", "forget", "compact"])
         new = NewMemory(
@@ -224,5 +227,5 @@ async def agree(
 ) -> None:
     anew = await take_snapshot(await database.memories_at(version), version, column)
     assert followed.keys.to_pylist() == anew.keys.to_pylist()
-    for name in ("first", "sessions", "moments", "replaced", "vectors", "embedded", "places"):
+    for name in ("first", "sessions", "moments", "replaced", "vectors", "embedded", "positions"):
         np.testing.assert_array_equal(getattr(followed, name), getattr(anew, name), name)

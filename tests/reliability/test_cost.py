@@ -12,7 +12,7 @@ import lancedb
 import pytest
 
 from byheart_store import Durability, MemoryStore, NewMemory
-from byheart_store.encoder import load_encoder
+from byheart_store.models.loading import load_encoder
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(300)]
 

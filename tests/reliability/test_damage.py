@@ -24,10 +24,12 @@ import pyarrow.compute as pc
 import pytest
 from lancedb.table import AsyncTable
 
-from byheart_store import MemoryStore, NewMemory, database, encoder, schema
-from byheart_store.passages import EMBEDDED
-from byheart_store.repair import Doctor, Examined
-from byheart_store.repair.manifest import Manifest, read_manifest
+from byheart_store import MemoryStore, NewMemory
+from byheart_store.models import Encoder, loading
+from byheart_store.models.passages import EMBEDDED
+from byheart_store.tables import database, schema
+from byheart_store.tables.lance_manifest import Manifest, read_manifest
+from byheart_store.upkeep.repair import Doctor, Examined
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(600)]
 
@@ -42,14 +44,14 @@ Injection = Callable[["Damaged", random.Random], Coroutine[Any, Any, None]]
 @pytest.fixture(scope="module", autouse=True)
 def loaded_once() -> Iterator[None]:
     """Models are loaded once for all stores."""
-    load = encoder.load_encoder
-    loaded: dict[str | None, encoder.Encoder] = {}
+    load = loading.load_encoder
+    loaded: dict[str | None, Encoder] = {}
 
-    def cached(model: str | None, **named: Any) -> encoder.Encoder:
+    def cached(model: str | None, **named: Any) -> Encoder:
         return loaded.get(model) or loaded.setdefault(model, load(model, **named))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoder, "load_encoder", cached)
+        patch.setattr(loading, "load_encoder", cached)
         yield
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from byheart_store import MemoryStore
-from byheart_store.passages import EMBEDDED
+from byheart_store.models.passages import EMBEDDED
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(1_500)]
 

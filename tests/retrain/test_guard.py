@@ -18,7 +18,8 @@ from byheart_retrain.guard import (
 )
 from byheart_retrain.own_queries import known_item_queries
 from byheart_store import MemoryStore, NewMemory
-from byheart_store.encoder import Encoder, load_encoder
+from byheart_store.models.encoder import Encoder
+from byheart_store.models.loading import load_encoder
 
 MEMORIES = [
     "The sourdough starter lives in the blue enamel jar next to the kitchen window.",

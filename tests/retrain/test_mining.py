@@ -12,7 +12,7 @@ import pytest
 from byheart_retrain.benchmarks import Query
 from byheart_retrain.mining import MOST_ABOVE, Example, mine, ranked
 from byheart_store import MemoryStore, ModelUnavailable, NewMemory
-from byheart_store.passages import split_passages
+from byheart_store.models.passages import split_passages
 
 GOLD = "The sourdough starter lives in the blue jar next to the window."
 NOTES = {
@@ -90,12 +90,14 @@ class TestNegatives:
     async def test_few_of_what_ranks_above_the_answer_are_taken(self, store: MemoryStore) -> None:
         query = replace(QUERY, gold=frozenset(["oven"]))
         (asked,) = await ranked(store, [query], depth=20)
-        place = asked.ids.index("oven")
-        assert place > MOST_ABOVE + 1
+        position = asked.ids.index("oven")
+        assert position > MOST_ABOVE + 1
         mined = await mine(store, [query], negatives=20, depth=20)
         taken = negatives(mined.examples)
-        assert taken.intersection(asked.ids[:place]) == set(asked.ids[place - MOST_ABOVE : place])
-        assert mined.stats.above == place - MOST_ABOVE
+        assert taken.intersection(asked.ids[:position]) == set(
+            asked.ids[position - MOST_ABOVE : position]
+        )
+        assert mined.stats.above == position - MOST_ABOVE
 
     async def test_labelled_ones_come_first(self, store: MemoryStore) -> None:
         query = replace(QUERY, negatives=frozenset(["cake", "oven"]))

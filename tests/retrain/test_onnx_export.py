@@ -21,8 +21,8 @@ from byheart_retrain.onnx_export import (
     torch_vectors,
 )
 from byheart_store import InvalidInput, ModelUnavailable
-from byheart_store.encoder import load_encoder
-from byheart_store.passages import EMBEDDED
+from byheart_store.models.loading import load_encoder
+from byheart_store.models.passages import EMBEDDED
 
 pytest.importorskip("sentence_transformers")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -62,14 +62,14 @@ def labelled(draw: st.DrawFn) -> tuple[list[Query], dict[str, str | None]]:
     """Questions of few words about few memories, so that many have something in common."""
     count = draw(st.integers(0, 25))
     memories = [f"m-{number}" for number in range(draw(st.integers(1, 40)))]
-    places = [f"n-{number}" for number in range(draw(st.integers(1, 8)))]
+    positions = [f"n-{number}" for number in range(draw(st.integers(1, 8)))]
     vocabulary = st.lists(st.sampled_from(NAMES), min_size=1, max_size=8).map(" ".join)
     queries = [
         Query(
             f"q-{number}",
             draw(vocabulary),
             draw(st.frozensets(st.sampled_from(memories), max_size=3)),
-            draw(st.sampled_from([None, *places])),
+            draw(st.sampled_from([None, *positions])),
             draw(st.sampled_from(["fact", "time", None])),
         )
         for number in range(count)
@@ -114,9 +114,9 @@ class TestAnySplit:
 
     @given(st.lists(st.integers(1, 12), min_size=FEWEST_GROUPS, max_size=12), st.integers(0, 3))
     def test_whole_namespaces_stay_together(self, counts: list[int], seed: int) -> None:
-        places = [f"n-{n}" for n, count in enumerate(counts) for _ in range(count)]
+        positions = [f"n-{n}" for n, count in enumerate(counts) for _ in range(count)]
         queries = [
-            question(number, f"m-{number}", namespace=name) for number, name in enumerate(places)
+            question(number, f"m-{number}", namespace=name) for number, name in enumerate(positions)
         ]
         found = [namespaces(part) for part in parts(split(queries, {}, seed=seed))]
         assert not any(one & other for one, other in combinations(found, 2))
@@ -149,8 +149,8 @@ class TestSizes:
     @pytest.mark.parametrize("seed", range(5))
     def test_unequal_namespaces_come_near_the_sizes(self, seed: int) -> None:
         counts = [260, 242, 239, 202, 197, 196, 193, 190, 158, 105]
-        places = [f"conv-{n}" for n, count in enumerate(counts) for _ in range(count)]
-        queries = [question(n, f"m-{n}", namespace=name) for n, name in enumerate(places)]
+        positions = [f"conv-{n}" for n, count in enumerate(counts) for _ in range(count)]
+        queries = [question(n, f"m-{n}", namespace=name) for n, name in enumerate(positions)]
         _, dev, test = sizes(split(queries, {}, seed=seed))
         assert 100 <= dev <= 205
         assert 100 <= test <= 205
@@ -209,8 +209,8 @@ class TestGroups:
         assert sizes(found) == (55, 15, 30)
 
     def test_the_same_session_name_elsewhere_is_another_session(self) -> None:
-        places = ["home", "work", "boat"]
-        queries = [question(n, f"m-{n}", namespace=places[n % 3]) for n in range(90)]
+        positions = ["home", "work", "boat"]
+        queries = [question(n, f"m-{n}", namespace=positions[n % 3]) for n in range(90)]
         sessions: dict[str, str | None] = {f"m-{n}": f"s-{n // 3 % 2}" for n in range(90)}
         found = [
             {(query.namespace, sessions[name]) for query in part for name in query.gold}

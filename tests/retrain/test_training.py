@@ -24,7 +24,8 @@ from byheart_retrain.training import (
     train_encoder,
 )
 from byheart_store import InvalidInput, ModelUnavailable
-from byheart_store.encoder import EMBEDDED_NAME, load_encoder
+from byheart_store.models.loading import load_encoder
+from byheart_store.models.passages import EMBEDDED_NAME
 
 from ..world import memories, questions
 

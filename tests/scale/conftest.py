@@ -14,7 +14,8 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from byheart_store.place import Place
+from byheart_store.home import Home
+from byheart_store.tables.location import Location
 
 
 def free_port() -> int:
@@ -81,5 +82,5 @@ def uri(endpoint: str, keys: dict[str, str]) -> str:
 
 
 @pytest.fixture
-def place(uri: str, tmp_path: Path) -> Place:
-    return Place.of(tmp_path, uri)
+def location(uri: str, tmp_path: Path) -> Location:
+    return Location.of(Home(tmp_path), uri)

@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 from byheart_store import StoreBusy
-from byheart_store.lease import Lease
-from byheart_store.place import Place
+from byheart_store.home import Home
+from byheart_store.tables.lease import Lease
+from byheart_store.tables.location import Location
 
 
-async def count(place: Place, lease: Lease, times: int) -> None:
+async def count(location: Location, lease: Lease, times: int) -> None:
     """Read, wait, write: what two at once would do wrong."""
-    objects = place.objects()
+    objects = location.objects()
     for _ in range(times):
         await lease.acquire(30)
         found = await (await objects.get_async("counter")).bytes_async()
@@ -36,12 +37,12 @@ async def hold(lease: Lease) -> None:
 
 
 async def main(uri: str, duration: str, times: str) -> None:
-    place = Place.of(Path(), uri)
-    lease = Lease(place, "test", float(duration))
+    location = Location.of(Home(Path()), uri)
+    lease = Lease(location, "test", float(duration))
     if times == "hold":
         await hold(lease)
     else:
-        await count(place, lease, int(times))
+        await count(location, lease, int(times))
 
 
 if __name__ == "__main__":

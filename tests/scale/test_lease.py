@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from obstore.exceptions import GenericError
 from obstore.store import MemoryStore as InMemory
 
-from byheart_store import StoreUnavailable, lease
-from byheart_store.lease import Lease
-from byheart_store.lock import WriteLock
-from byheart_store.place import Place
+from byheart_store import StoreUnavailable
+from byheart_store.tables import lease
+from byheart_store.tables.lease import Lease
+from byheart_store.tables.location import Location
+from byheart_store.tables.lock import WriteLock
 
 DURATION = 1.0
 HOLDER = Path(__file__).with_name("holder.py")
@@ -53,8 +54,8 @@ def asked(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-async def test_a_lease_passes_from_hand_to_hand(place: Place) -> None:
-    one, other = Lease(place, "test", DURATION), Lease(place, "test", DURATION)
+async def test_a_lease_passes_from_hand_to_hand(location: Location) -> None:
+    one, other = Lease(location, "test", DURATION), Lease(location, "test", DURATION)
     for _ in range(3):
         await one.acquire(0)
         with pytest.raises(TimeoutError):
@@ -67,8 +68,8 @@ async def test_a_lease_passes_from_hand_to_hand(place: Place) -> None:
 
 
 @pytest.mark.slow
-async def test_a_lease_is_kept_for_longer_than_it_lasts(place: Place) -> None:
-    one, other = Lease(place, "test", DURATION), Lease(place, "test", DURATION)
+async def test_a_lease_is_kept_for_longer_than_it_lasts(location: Location) -> None:
+    one, other = Lease(location, "test", DURATION), Lease(location, "test", DURATION)
     await one.acquire(0)
     with pytest.raises(TimeoutError):
         await other.acquire(2.5 * DURATION)
@@ -78,9 +79,9 @@ async def test_a_lease_is_kept_for_longer_than_it_lasts(place: Place) -> None:
 
 @on_posix
 @pytest.mark.slow
-async def test_the_lease_of_a_killed_process_is_taken_over(place: Place) -> None:
-    lease = Lease(place, "test", DURATION)
-    with holding(place.location) as process:
+async def test_the_lease_of_a_killed_process_is_taken_over(location: Location) -> None:
+    lease = Lease(location, "test", DURATION)
+    with holding(location.location) as process:
         with pytest.raises(TimeoutError):
             await lease.acquire(1.5 * DURATION)
         process.kill()
@@ -91,9 +92,9 @@ async def test_the_lease_of_a_killed_process_is_taken_over(place: Place) -> None
 
 
 @on_posix
-async def test_who_was_stopped_for_too_long_must_not_write(place: Place) -> None:
-    lease = Lease(place, "test", DURATION)
-    with holding(place.location) as process:
+async def test_who_was_stopped_for_too_long_must_not_write(location: Location) -> None:
+    lease = Lease(location, "test", DURATION)
+    with holding(location.location) as process:
         assert asked(process) == "held\n"
         os.kill(process.pid, signal.SIGSTOP)
         await lease.acquire(5 * DURATION)
@@ -105,19 +106,21 @@ async def test_who_was_stopped_for_too_long_must_not_write(place: Place) -> None
     await lease.release()
 
 
-async def test_processes_that_count_under_a_lease_miss_nothing(place: Place) -> None:
+async def test_processes_that_count_under_a_lease_miss_nothing(location: Location) -> None:
     processes, times = 4, 15
-    objects = place.objects()
+    objects = location.objects()
     await objects.put_async("counter", b"0")
-    command = [sys.executable, str(HOLDER), place.location, "10", str(times)]
+    command = [sys.executable, str(HOLDER), location.location, "10", str(times)]
     counting = [await asyncio.create_subprocess_exec(*command) for _ in range(processes)]
     assert [await process.wait() for process in counting] == [0] * processes
     counted = await (await objects.get_async("counter")).bytes_async()
     assert int(bytes(counted)) == processes * times
 
 
-async def test_the_writers_of_a_process_share_a_lease_and_leave_it_in_time(place: Place) -> None:
-    here, there = (WriteLock(Lease(place, "test"), 20) for _ in range(2))
+async def test_the_writers_of_a_process_share_a_lease_and_leave_it_in_time(
+    location: Location,
+) -> None:
+    here, there = (WriteLock(Lease(location, "test"), 20) for _ in range(2))
     stop = asyncio.Event()
     turns: list[str] = []
 
@@ -144,8 +147,8 @@ async def test_the_writers_of_a_process_share_a_lease_and_leave_it_in_time(place
             pass
 
 
-async def test_who_gives_up_waiting_leaves_no_lease_behind(place: Place) -> None:
-    here, there = WriteLock(Lease(place, "test"), 0.3), WriteLock(Lease(place, "test"), 5)
+async def test_who_gives_up_waiting_leaves_no_lease_behind(location: Location) -> None:
+    here, there = WriteLock(Lease(location, "test"), 0.3), WriteLock(Lease(location, "test"), 5)
     entered = asyncio.Event()
 
     async def write() -> None:
@@ -167,8 +170,8 @@ async def test_who_gives_up_waiting_leaves_no_lease_behind(place: Place) -> None
         pass
 
 
-async def test_a_bucket_that_is_not_there_is_told(place: Place) -> None:
-    lease = Lease(Place("s3://no-such-bucket/x", "s3", place.options), "test")
+async def test_a_bucket_that_is_not_there_is_told(location: Location) -> None:
+    lease = Lease(Location("s3://no-such-bucket/x", "s3", location.options), "test")
     with pytest.raises(StoreUnavailable, match="no-such-bucket"):
         await lease.acquire(5)
 
@@ -214,10 +217,10 @@ def test_there_is_one_holder_whatever_happens_in_which_order(
 async def told(story: list[tuple[str, Any]]) -> None:
     bucket, clock = Lossy(), [0.0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Place, "objects", lambda _: bucket)
+        patch.setattr(Location, "objects", lambda _: bucket)
         patch.setattr(lease, "_now", lambda: clock[0])
         patch.setattr(lease, "REST", 0.0)
-        hosts = [Lease(Place("s3://b", "s3"), "test", DURATION) for _ in range(HOSTS)]
+        hosts = [Lease(Location("s3://b", "s3"), "test", DURATION) for _ in range(HOSTS)]
         for what, which in story:
             if what == "wait":
                 clock[0] += which

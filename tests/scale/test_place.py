@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from byheart_store import ByHeartError, InvalidInput, StoreUnavailable
-from byheart_store.lease import Lease
-from byheart_store.place import Place
+from byheart_store.home import Home
+from byheart_store.tables.lease import Lease
+from byheart_store.tables.location import Location
 
 from ..conftest import Call
 
@@ -73,24 +74,28 @@ LANCEDB = {"LANCEDB_API_KEY": "hidden"}
 def test_keys_are_read_from_the_environment(
     uri: str, environ: dict[str, str], options: dict[str, str]
 ) -> None:
-    place = Place.of(HOME, uri, environ)
-    assert place.options == options
-    assert place.spans_hosts
-    assert place.is_bucket == (place.scheme != "db")
-    assert "hidden" not in repr(place)
+    location = Location.of(Home(HOME), uri, environ)
+    assert location.options == options
+    assert location.spans_hosts
+    assert location.is_bucket == (location.scheme != "db")
+    assert "hidden" not in repr(location)
 
 
 def test_without_a_uri_a_store_lies_in_its_home() -> None:
-    place = Place.of(HOME, None, AWS)
-    assert (place.location, place.is_disk, place.spans_hosts) == (str(HOME / "db"), True, False)
+    location = Location.of(Home(HOME), None, AWS)
+    assert (location.address, location.is_disk, location.spans_hosts) == (
+        str(HOME / "db"),
+        True,
+        False,
+    )
 
 
 def test_plain_http_is_spoken_only_where_the_endpoint_says_so() -> None:
     places = [
-        Place.of(HOME, "s3://bucket", AWS | {"AWS_ENDPOINT": f"{scheme}://127.0.0.1:9000"})
+        Location.of(Home(HOME), "s3://bucket", AWS | {"AWS_ENDPOINT": f"{scheme}://127.0.0.1:9000"})
         for scheme in ("http", "https")
     ]
-    assert [place._engine_options().get("allow_http") for place in places] == ["true", None]
+    assert [location._engine_options().get("allow_http") for location in places] == ["true", None]
 
 
 @pytest.mark.parametrize(
@@ -131,12 +136,12 @@ def test_a_place_that_can_not_be_used_is_refused_with_what_to_do(
     uri: str, environ: dict[str, str], error: type[ByHeartError], says: str
 ) -> None:
     with pytest.raises(error, match=says):
-        Place.of(HOME, uri, environ)
+        Location.of(Home(HOME), uri, environ)
 
 
 def test_a_secret_in_a_uri_is_not_repeated() -> None:
     with pytest.raises(InvalidInput, match="read from the environment") as refused:
-        Place.of(HOME, "s3://somebody:hidden@bucket/x", AWS)
+        Location.of(Home(HOME), "s3://somebody:hidden@bucket/x", AWS)
     assert "hidden" not in str(refused.value)
 
 
@@ -149,15 +154,17 @@ def test_a_secret_in_a_uri_is_not_repeated() -> None:
     ],
 )
 def test_the_lock_takes_the_options_of_the_engine(uri: str, environ: dict[str, str]) -> None:
-    assert Place.of(HOME, uri, environ).objects().prefix == "x"
+    assert Location.of(Home(HOME), uri, environ).objects().prefix == "x"
 
 
 async def test_a_key_that_is_none_is_told(tmp_path: Path) -> None:
     key = tmp_path / "key.json"
     key.write_text('{"client_email": "a@b", "private_key_id": "1", "private_key": "none"}')
-    place = Place.of(HOME, "gs://bucket/x", {"GOOGLE_APPLICATION_CREDENTIALS": str(key)})
+    location = Location.of(
+        Home(HOME), "gs://bucket/x", {"GOOGLE_APPLICATION_CREDENTIALS": str(key)}
+    )
     with pytest.raises(StoreUnavailable, match="gs://bucket/x can't be used") as refused:
-        await Lease(place, "write").acquire(1)
+        await Lease(location, "write").acquire(1)
     assert "Debug" not in str(refused.value)
 
 
@@ -167,8 +174,8 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         importlib.util, "find_spec", lambda name: None if name == "obstore" else find(name)
     )
     with pytest.raises(StoreUnavailable, match=r"pip install 'byheart\[cloud\]'"):
-        Place.of(HOME, "s3://bucket/x", AWS)
-    assert Place.of(HOME, "db://memories", LANCEDB).is_service
+        Location.of(Home(HOME), "s3://bucket/x", AWS)
+    assert Location.of(Home(HOME), "db://memories", LANCEDB).is_service
 
 
 @pytest.fixture

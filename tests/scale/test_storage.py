@@ -13,7 +13,7 @@ import pytest
 from lancedb.index import IvfRq, IvfSq
 
 from byheart_store import MemoryStore, NewMemory
-from byheart_store.encoder import Encoder
+from byheart_store.models.encoder import Encoder
 
 from ..bench.corpus import generated_texts
 

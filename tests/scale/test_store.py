@@ -16,9 +16,9 @@ from byheart_store import (
     UnknownMemory,
     UnknownRecall,
 )
-from byheart_store.lease import Lease
-from byheart_store.place import Place
 from byheart_store.records import uuid7
+from byheart_store.tables.lease import Lease
+from byheart_store.tables.location import Location
 
 
 @pytest.fixture
@@ -80,16 +80,16 @@ async def test_a_recall_id_of_long_ago_that_nobody_logged_is_refused_at_once(
 
 
 async def test_a_change_of_models_is_one_host_s_at_a_time(
-    here: MemoryStore, there: MemoryStore, place: Place, other_model: str
+    here: MemoryStore, there: MemoryStore, location: Location, other_model: str
 ) -> None:
     await here.remember(NewMemory(text="Ana likes tea"))
     assert (await here.reindex(other_model)).rows == 1
     assert (await there.recall("tea")).hits
     assert next(one for one in await there.models() if one.active).model == other_model
-    lease = Lease(place, "reindex")
+    lease = Lease(location, "reindex")
     await lease.acquire(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("byheart_store.database.LONGEST_SILENCE", 0.1)
+        patch.setattr("byheart_store.tables.database.LONGEST_SILENCE", 0.1)
         with pytest.raises(StoreBusy, match="another process is embedding"):
             await there.reindex(other_model)
     await lease.release()
@@ -111,9 +111,9 @@ async def test_many_commits_are_compacted(here: MemoryStore, there: MemoryStore)
 
 
 async def test_a_bucket_that_ignores_conditions_is_refused(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    location: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    objects = place.objects()
+    objects = location.objects()
 
     class Careless:
         delete_async = objects.delete_async
@@ -121,14 +121,14 @@ async def test_a_bucket_that_ignores_conditions_is_refused(
         async def put_async(self, path: str, content: bytes, mode: object) -> object:
             return await objects.put_async(path, content)
 
-    monkeypatch.setattr(Place, "objects", lambda _: Careless())
+    monkeypatch.setattr(Location, "objects", lambda _: Careless())
     with pytest.raises(StoreUnavailable, match="does not honour conditional puts"):
-        await Lease(place, "write").check_honoured()
+        await Lease(location, "write").check_honoured()
 
 
 async def test_a_recall_id_of_just_now_is_waited_for_in_vain(
     here: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("byheart_store.journal.LOGGED_ELSEWHERE_WITHIN", 0.3)
+    monkeypatch.setattr("byheart_store.recall.journal.LOGGED_ELSEWHERE_WITHIN", 0.3)
     with pytest.raises(UnknownRecall):
         await here.feedback(uuid7(), ["m"])

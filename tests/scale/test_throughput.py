@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from byheart_store import MemoryStore, NewMemory
-from byheart_store.lease import Lease
-from byheart_store.place import Place
+from byheart_store.tables.lease import Lease
+from byheart_store.tables.location import Location
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 
@@ -97,10 +97,10 @@ async def measured(meter: Meter, home: Path, uri: str | None) -> list[Cost]:
 
 
 async def test_what_a_bucket_costs(
-    tmp_path: Path, uri: str, place: Place, request_log: Path
+    tmp_path: Path, uri: str, location: Location, request_log: Path
 ) -> None:
     meter = Meter(request_log)
-    lease = Lease(place, "bench")
+    lease = Lease(location, "bench")
 
     async def take_and_leave(_: int) -> None:
         await lease.acquire(5)

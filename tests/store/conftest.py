@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from byheart_store import MemoryStore, encoder
+from byheart_store import MemoryStore
+from byheart_store.models import Encoder, loading
 
 HOLD = (
     "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
@@ -39,13 +40,13 @@ async def wordless(home: Path) -> AsyncIterator[MemoryStore]:
 @pytest.fixture
 def held_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Models load only once the event is set."""
-    go, load = threading.Event(), encoder.load_encoder
+    go, load = threading.Event(), loading.load_encoder
 
-    def held(*args: Any, **named: Any) -> encoder.Encoder:
+    def held(*args: Any, **named: Any) -> Encoder:
         go.wait()
         return load(*args, **named)
 
-    monkeypatch.setattr(encoder, "load_encoder", held)
+    monkeypatch.setattr(loading, "load_encoder", held)
     yield go
     go.set()
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from byheart_store import InvalidInput, MemoryStore, NewMemory, StoreUnavailable
-from byheart_store.backup import Archived, back_up, restore
-from byheart_store.repair import Doctor
+from byheart_store.upkeep.backup import Archived, back_up, restore
+from byheart_store.upkeep.repair import Doctor
 
 Vandal = Callable[[Path], None]
 

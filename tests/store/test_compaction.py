@@ -9,7 +9,8 @@ from pathlib import Path
 import lancedb
 import pytest
 
-from byheart_store import MemoryStore, NewMemory, database, schema
+from byheart_store import MemoryStore, NewMemory
+from byheart_store.tables import database, schema
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from byheart_store import MemoryStore, NewMemory
-from byheart_store.ledger import files_below, read_ledger, recorded, spare_folder
+from byheart_store.home import Home
+from byheart_store.tables.ledger import files_below, read_ledger, recorded
 
 
 class Disk:
@@ -79,7 +80,7 @@ async def test_every_file_is_known_by_its_digest(home: Path, durability: str) ->
         for number in range(70):
             await store.remember(NewMemory(text=f"note {number}"))
     files = {name: recorded(home / "db" / name) for name in files_below(home / "db")}
-    known = read_ledger(home)
+    known = read_ledger(Home(home))
     assert {name: known[name] for name in files} == files
 
 
@@ -88,7 +89,7 @@ async def test_the_latest_manifest_of_each_table_is_kept_twice(home: Path) -> No
         await store.remember(NewMemory(text="Ana likes tea"))
     for table in ("memories", "recalls", "labels"):
         latest = min((home / "db" / f"{table}.lance" / "_versions").glob("*.manifest"))
-        (spare,) = (spare_folder(home) / table).iterdir()
+        (spare,) = (Home(home).spares / table).iterdir()
         assert (spare.name, spare.read_bytes()) == (latest.name, latest.read_bytes())
 
 
@@ -98,7 +99,7 @@ async def test_a_ledger_does_not_grow_without_bound(home: Path) -> None:
             await store.remember_many([NewMemory(text=f"note {number} {i}") for i in range(300)])
             await store.purge()
         present = len(list(files_below(home / "db")))
-    assert len(read_ledger(home)) <= 2 * present + 300
+    assert len(read_ledger(Home(home))) <= 2 * present + 300
 
 
 async def test_a_line_that_a_crash_has_cut_off_is_passed_over(home: Path) -> None:
@@ -108,4 +109,4 @@ async def test_a_line_that_a_crash_has_cut_off_is_passed_over(home: Path) -> Non
             ledger.write(b"0123456789abcdef")
         await store.remember(NewMemory(text="Ben likes coffee"))
     files = set(files_below(home / "db"))
-    assert len(files - read_ledger(home).keys()) <= 1
+    assert len(files - read_ledger(Home(home)).keys()) <= 1

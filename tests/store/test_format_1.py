@@ -13,7 +13,7 @@ import pytest
 from lancedb.index import FTS
 
 from byheart_store import Filter, MemoryStore
-from byheart_store.schema import FORMAT
+from byheart_store.tables.schema import FORMAT
 
 MOMENT = pa.timestamp("us", tz="UTC")
 DESCRIPTION = json.dumps({"format": 1, "active": None, "columns": []})

@@ -7,7 +7,8 @@ from pathlib import Path
 import lancedb
 import pytest
 
-from byheart_store import MemoryStore, NewMemory, Origin, schema
+from byheart_store import MemoryStore, NewMemory, Origin
+from byheart_store.tables import schema
 
 NOBODY = Origin(client="a client", token="a token")
 

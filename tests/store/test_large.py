@@ -9,8 +9,10 @@ from pathlib import Path
 import lancedb
 import pytest
 
-from byheart_store import Filter, MemoryStore, NewMemory, Receipt, evidence, indexes, schema
-from byheart_store.repair import Doctor
+from byheart_store import Filter, MemoryStore, NewMemory, Receipt
+from byheart_store.recall import legs as evidence
+from byheart_store.tables import indexes, schema
+from byheart_store.upkeep.repair import Doctor
 
 MEMORIES = 320
 CANDIDATES = 120

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from filelock import FileLock, Timeout
 
-from byheart_store import MemoryStore, NewMemory, StoreUnavailable, migrations, schema
+from byheart_store import MemoryStore, NewMemory, StoreUnavailable
+from byheart_store.tables import migrations, schema
 
 Steps = list[str]
 

@@ -20,10 +20,10 @@ from byheart_store import (
     NewMemory,
     StoreUnavailable,
 )
-from byheart_store.encoder import load_encoder
-from byheart_store.passages import EMBEDDED
-from byheart_store.schema import Description, VectorColumn
-from byheart_store.tuning import DEFAULT_TUNING, Tuning
+from byheart_store.models.loading import load_encoder
+from byheart_store.models.passages import EMBEDDED
+from byheart_store.ranking.tuning import DEFAULT_TUNING, Tuning
+from byheart_store.tables.schema import Description, VectorColumn
 
 EMBEDDED_NAME = "all-MiniLM-L6-v2"
 PLACES = ("harbour", "library", "bakery", "museum", "stadium", "garden", "station", "market")

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from byheart_store import StoreUnavailable
-from byheart_store.database import storage_errors
+from byheart_store.tables.database import storage_errors
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="numbers of POSIX")
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import lancedb
 import pytest
 
-from byheart_store import MemoryStore, NewMemory, StoreUnavailable, UnknownMemory, schema
-from byheart_store.passages import EMBEDDED
+from byheart_store import MemoryStore, NewMemory, StoreUnavailable, UnknownMemory
+from byheart_store.models.passages import EMBEDDED
+from byheart_store.tables import schema
 
 
 async def describe_anew(home: Path, description: str) -> None:

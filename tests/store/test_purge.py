@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from byheart_store import Filter, MemoryStore, NewMemory, StoreBusy, StoreUnavailable
-from byheart_store.lock import alone
+from byheart_store.home import exclusive
 
 SECRET = "Quetzalcoatlus4417"
 TEXT = f"The bicycle cellar opens with {SECRET}."
@@ -100,7 +100,7 @@ async def test_a_recall_that_found_it_by_the_way_stays_without_it(store: MemoryS
 
 async def test_a_training_under_way_keeps_its_files(told: MemoryStore, home: Path) -> None:
     await told.forget(await secrets(told))
-    with alone(home / "retrain.lock", "busy"):
+    with exclusive(home / "retrain.lock", "busy"):
         assert (await told.purge()).kept == ("cache/retrain",)
     assert (home / "cache" / "retrain").is_dir()
 

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from byheart_store import InvalidInput, MemoryStore, ModelUnavailable, NewMemory
-from byheart_store.passages import count_tokens
+from byheart_store.models.passages import count_tokens
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -195,7 +195,7 @@ async def test_while_the_model_loads_words_answer(
 async def test_what_is_stored_is_found_while_the_model_loads(
     life: MemoryStore, held_model: threading.Event
 ) -> None:
-    async with await MemoryStore.open(life._database.home) as store:
+    async with await MemoryStore.open(life._database.home.folder) as store:
         recall = await store.recall("green tea", wait_for_model=False)
         assert (recall.hits[0].id, recall.degraded) == ("tea", True)
         held_model.set()

@@ -14,9 +14,9 @@ from byheart_store import (
     NewMemory,
     StoreBusy,
     StoreUnavailable,
-    encoder,
 )
-from byheart_store.lock import alone
+from byheart_store.home import exclusive
+from byheart_store.models import loading
 
 PLACES = ("harbour", "library", "bakery", "museum", "stadium", "garden", "station", "market")
 
@@ -33,7 +33,7 @@ async def best(store: MemoryStore, query: str = "Ana went to the bakery") -> Hit
 
 def cosine_by(model: str | None, hit: Hit, query: str, cache: Path) -> float:
     """What the cosine has to be if query and memory were embedded by this model."""
-    loaded = encoder.load_encoder(model, cache_dir=cache)
+    loaded = loading.load_encoder(model, cache_dir=cache)
     return float(loaded.encode_query(query) @ loaded.encode_passages([hit.memory.text])[0])
 
 
@@ -250,6 +250,6 @@ async def test_a_switch_that_fails_leaves_nothing_pending(
 
 async def test_one_switch_at_a_time(home: Path, store: MemoryStore, other_model: str) -> None:
     await fill(store, 3)
-    with alone(home / "reindex.lock", ""), pytest.raises(StoreBusy, match="another process is"):
+    with exclusive(home / "reindex.lock", ""), pytest.raises(StoreBusy, match="another process is"):
         await store.reindex(other_model)
     assert (await store.reindex(other_model)).rows == 3

@@ -7,8 +7,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from byheart_store.encoder import load_encoder
-from byheart_store.passages import EMBEDDED
+from byheart_store.models.loading import load_encoder
+from byheart_store.models.passages import EMBEDDED
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "build_embedded_model.py"
 # What torch.onnx.export and its parts say on the way, in torch 2.13.

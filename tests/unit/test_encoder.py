@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from byheart_store.encoder import Encoder, load_encoder
 from byheart_store.errors import ModelUnavailable
-from byheart_store.passages import EMBEDDED
-from byheart_store.tuning import DEFAULT_TUNING
+from byheart_store.models.encoder import Encoder
+from byheart_store.models.loading import load_encoder
+from byheart_store.models.passages import EMBEDDED
+from byheart_store.ranking.tuning import DEFAULT_TUNING
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def refusal(model: str, tmp_path: Path, timeout: float = 5.0) -> str:
 
 def test_importing_the_module_loads_no_model_runtime() -> None:
     heavy = "{'fastembed', 'onnxruntime', 'tokenizers', 'huggingface_hub', 'torch'}"
-    code = f"import sys, byheart_store.encoder; print({heavy} & set(sys.modules))"
+    code = f"import sys, byheart_store.models.loading; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -193,7 +194,7 @@ def test_an_unknown_model_name_is_refused_with_near_names(tmp_path: Path) -> Non
 @pytest.fixture
 def silent_hub(monkeypatch: pytest.MonkeyPatch) -> object:
     released = threading.Event()
-    monkeypatch.setattr("byheart_store.encoder._knock", lambda _timeout: released.wait(30))
+    monkeypatch.setattr("byheart_store.models.catalogue._knock", lambda _timeout: released.wait(30))
     yield released
     released.set()
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byheart_store import Filter, Memory, MemoryStore, NewMemory, UnknownMemory
-from byheart_store.filters import listed, metadata_terms, quoted, to_sql
+from byheart_store.tables.filters import listed, metadata_terms, quoted, to_sql
 
 # What closes a literal, opens another, comments the rest out, or admits everything.
 PIECES = [

@@ -11,7 +11,7 @@ import pytest
 import byheart_server.commands
 import byheart_server.demo
 import byheart_store
-import byheart_store.repair
+import byheart_store.upkeep.repair
 
 HEAVY = {"lancedb", "numpy", "pyarrow", "fastembed", "onnxruntime", "torch", "rich"}
 
@@ -27,6 +27,9 @@ def imported_by(*names: str) -> set[str]:
 
 def test_the_store_offers() -> None:
     assert byheart_store.__all__ == [
+        "DEFAULT_NAMESPACE",
+        "FORMAT",
+        "WITH_REPLACED",
         "AccessDenied",
         "ByHeartError",
         "Durability",
@@ -35,11 +38,13 @@ def test_the_store_offers() -> None:
         "Filter",
         "Forgotten",
         "Hit",
+        "Home",
         "InvalidInput",
         "Label",
         "LoggedRecall",
         "Memory",
         "MemoryStore",
+        "Mode",
         "ModelMismatch",
         "ModelUnavailable",
         "NewMemory",
@@ -54,12 +59,14 @@ def test_the_store_offers() -> None:
         "StoreUnavailable",
         "UnknownMemory",
         "UnknownRecall",
+        "iso",
+        "now",
         "parse_time",
     ]
 
 
 def test_the_repair_offers() -> None:
-    assert byheart_store.repair.__all__ == ["Doctor", "Examined", "Finding"]
+    assert byheart_store.upkeep.repair.__all__ == ["Doctor", "Examined", "Finding"]
 
 
 def test_the_commands_and_the_demonstration_offer() -> None:
@@ -72,8 +79,8 @@ def test_the_commands_and_the_demonstration_offer() -> None:
     [
         ("byheart_store",),
         ("byheart_store.interchange",),
-        ("byheart_store.repair",),
-        ("byheart_store.backup",),
+        ("byheart_store.upkeep.repair",),
+        ("byheart_store.upkeep.backup",),
         ("byheart_server",),
         ("byheart_server.__main__", "byheart_server.commands.serve"),
         ("byheart_server.app",),

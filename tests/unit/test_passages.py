@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from byheart_store.passages import MAX_TOKENS, Span, count_tokens, split_passages
+from byheart_store.models.passages import MAX_TOKENS, Span, count_tokens, split_passages
 
 SPACE = " \t\n\r\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
 SPACE += "\u2028\u2029\u202f\u205f\u3000"

@@ -11,9 +11,9 @@ from byheart_retrain.progress import counting
 from byheart_server.commands.progress import progress
 from byheart_server.opening import open_store
 from byheart_server.settings import Settings
-from byheart_store import MemoryStore, NewMemory, StoreModel
-from byheart_store.encoder import Encoder
-from byheart_store.tuning import Tuning
+from byheart_store import Home, MemoryStore, NewMemory, StoreModel
+from byheart_store.models import Encoder
+from byheart_store.ranking import Tuning
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ async def open_embedded(settings: Settings, memories: list[NewMemory]) -> Memory
     model = settings.model or (home.model.model if home else None)
     with progress("embedding") as show:
         stored = counting(show, len(memories))
-        cache = settings.home / "cache" / "eval"
+        cache = Home(settings.home).benchmarks
         return await open_benchmark_store(memories, model, cache, stored, tuning)
 
 
 async def _served_at_home(settings: Settings) -> _Served | None:
     """The model and the tuning of the store at home; None while it has none."""
-    if settings.uri is None and not (settings.home / "db").is_dir():
+    if settings.uri is None and not Home(settings.home).tables.is_dir():
         return None
     async with await open_store(replace(settings, model=None)) as store:
         active = next((one for one in await store.models() if one.active), None)

@@ -28,8 +28,7 @@ from byheart_server.commands.printing import counted, print_json
 from byheart_server.commands.progress import progress
 from byheart_server.opening import open_store
 from byheart_server.settings import Settings
-from byheart_store import MemoryStore
-from byheart_store.records import Mode
+from byheart_store import MemoryStore, Mode
 
 if TYPE_CHECKING:
     from rich.table import Table

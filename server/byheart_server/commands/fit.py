@@ -20,7 +20,7 @@ from byheart_server.commands.printing import print_json
 from byheart_server.commands.progress import progress
 from byheart_server.settings import Settings
 from byheart_store import MemoryStore
-from byheart_store.tuning import DEFAULT_TUNING, Tuning
+from byheart_store.ranking import DEFAULT_TUNING, Tuning
 
 _DONE, _REFUSED = 0, 2
 

@@ -10,7 +10,7 @@ from byheart_server.commands.opened import opened
 from byheart_server.commands.options import filter_options, json_option, settings_options
 from byheart_server.commands.printing import counted, print_json
 from byheart_server.settings import Settings
-from byheart_store import Filter, Forgotten, Purged, StoreUnavailable
+from byheart_store import Filter, Forgotten, Home, Purged, StoreUnavailable
 
 
 @click.command("forget")
@@ -48,7 +48,7 @@ def forget_command(
     forgotten = Forgotten(ids=(), missing=(), dry_run=dry_run)
     purged = None
 
-    if purge and settings.uri is None and not (settings.home / "db").is_dir():
+    if purge and settings.uri is None and not Home(settings.home).tables.is_dir():
         raise StoreUnavailable(
             f"there is no store at {settings.home}; name the right folder: --home DIR"
         )

@@ -15,7 +15,7 @@ from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import counted, print_json
 from byheart_server.commands.progress import progress
 from byheart_server.settings import Settings
-from byheart_store import InvalidInput, MemoryStore, StoreModel
+from byheart_store import Home, InvalidInput, MemoryStore, StoreModel
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -86,7 +86,7 @@ def list_command(settings: Settings, as_json: bool) -> None:
     store, so that a promotion is a switch. Passed, refused: what the gate said of a folder that
     the store holds no vectors of.
     """
-    found = with_store(settings, lambda store: _models(store, settings.home / "models"))
+    found = with_store(settings, lambda store: _models(store, Home(settings.home).models))
     if as_json:
         print_json({"models": [one.as_dict() for one in found]})
     elif found:
@@ -106,7 +106,7 @@ def promote_command(settings: Settings, as_json: bool, model: str, force: bool) 
     What it has not embedded yet is embedded first. MODEL is its folder, or the name of one under
     the home's `models`. What the gate refused, or never judged, is refused here too (exit code 2).
     """
-    folder = _folder(model, settings.home / "models")
+    folder = _folder(model, Home(settings.home).models)
     done = with_store(settings, lambda store: _promoted(store, folder, force=force))
     if as_json:
         print_json(done.as_dict())

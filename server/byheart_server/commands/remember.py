@@ -13,8 +13,7 @@ from byheart_server.commands.opened import with_store
 from byheart_server.commands.options import as_moment, json_option, settings_options
 from byheart_server.commands.printing import print_json
 from byheart_server.settings import Settings
-from byheart_store import InvalidInput, MemoryStore, NewMemory, Receipt
-from byheart_store.records import now
+from byheart_store import InvalidInput, MemoryStore, NewMemory, Receipt, now
 
 # More bytes than the longest text has in UTF-8; endless input stops here.
 _MOST_BYTES = 5_000_000

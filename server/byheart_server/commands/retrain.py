@@ -15,8 +15,7 @@ from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import print_json
 from byheart_server.commands.progress import progress
 from byheart_server.settings import Settings
-from byheart_store import ByHeartError, InvalidInput, MemoryStore
-from byheart_store.lock import alone
+from byheart_store import ByHeartError, Home, InvalidInput, MemoryStore
 
 if TYPE_CHECKING:
     from byheart_retrain.benchmarks import Query
@@ -95,7 +94,7 @@ def retrain_command(
     _check_installed()
     from byheart_retrain.retraining import RetrainSettings
 
-    folder = (output or settings.home / "models" / _new_name()).expanduser().resolve()
+    folder = (output or Home(settings.home).models / _new_name()).expanduser().resolve()
     wanted = RetrainSettings(
         output=folder,
         base=_absolute(base),
@@ -115,7 +114,7 @@ def retrain_command(
         return found
 
     settings.home.mkdir(parents=True, exist_ok=True)
-    with alone(settings.home / "retrain.lock", _BUSY):
+    with Home(settings.home).exclusively("retrain", _BUSY):
         outcome = with_store(settings, work)
     if as_json:
         print_json(_figures(outcome, promoted=outcome.passed and promote))
@@ -146,8 +145,8 @@ async def _retrained(
         raise InvalidInput(_NO_LABELS)
     if namespaces:
         found = await _within(store, found, namespaces)
-    work = settings.home / "cache" / "retrain"
-    models = settings.home / "models" / "cache"
+    home = Home(settings.home)
+    work, models = home.training, home.downloads
     return await Retraining(store, trial, work, models, wanted, progress).run(found)
 
 

@@ -8,7 +8,7 @@ import click
 
 from byheart_server.commands.options import settings_options
 from byheart_server.settings import Settings
-from byheart_store.heap import keep_small
+from byheart_store.allocator import limit_arenas
 
 
 @click.command("serve")
@@ -53,7 +53,7 @@ def serve_command(
     rate: float,
 ) -> None:
     """Serve the store to an MCP client on stdio, or to many over HTTP."""
-    keep_small()
+    limit_arenas()
     if address is None:
         source = click.get_current_context().get_parameter_source("token_file")
         if source is click.core.ParameterSource.COMMANDLINE or hosts or origins:

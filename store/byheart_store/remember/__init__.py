@@ -1,0 +1,1 @@
+"""Remember: from new memories to committed rows."""

@@ -1,6 +1,0 @@
-"""Finding what is wrong with a store, even one that does not open, and mending it."""
-
-from byheart_store.repair.doctor import Doctor
-from byheart_store.repair.findings import Examined, Finding
-
-__all__ = ["Doctor", "Examined", "Finding"]

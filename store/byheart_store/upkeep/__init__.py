@@ -1,0 +1,1 @@
+"""Upkeep: other models, forgetting for good, backups, and the mending of what is damaged."""
