@@ -81,7 +81,7 @@ async def test_a_lease_is_kept_for_longer_than_it_lasts(location: Location) -> N
 @pytest.mark.slow
 async def test_the_lease_of_a_killed_process_is_taken_over(location: Location) -> None:
     lease = Lease(location, "test", DURATION)
-    with holding(location.location) as process:
+    with holding(location.address) as process:
         with pytest.raises(TimeoutError):
             await lease.acquire(1.5 * DURATION)
         process.kill()
@@ -94,7 +94,7 @@ async def test_the_lease_of_a_killed_process_is_taken_over(location: Location) -
 @on_posix
 async def test_who_was_stopped_for_too_long_must_not_write(location: Location) -> None:
     lease = Lease(location, "test", DURATION)
-    with holding(location.location) as process:
+    with holding(location.address) as process:
         assert asked(process) == "held\n"
         os.kill(process.pid, signal.SIGSTOP)
         await lease.acquire(5 * DURATION)
@@ -110,7 +110,7 @@ async def test_processes_that_count_under_a_lease_miss_nothing(location: Locatio
     processes, times = 4, 15
     objects = location.objects()
     await objects.put_async("counter", b"0")
-    command = [sys.executable, str(HOLDER), location.location, "10", str(times)]
+    command = [sys.executable, str(HOLDER), location.address, "10", str(times)]
     counting = [await asyncio.create_subprocess_exec(*command) for _ in range(processes)]
     assert [await process.wait() for process in counting] == [0] * processes
     counted = await (await objects.get_async("counter")).bytes_async()
