@@ -39,7 +39,7 @@ from byheart_store import ByHeartError, Filter, MemoryStore
 from byheart_store.ranking import DEFAULT_TUNING, Evidence, fused
 from byheart_store.ranking.diversity import Diversity
 from byheart_store.ranking.order import Ranking, pooled, rank
-from byheart_store.recall.snapshot import Snapshots
+from byheart_store.recall.snapshots import Snapshots
 from byheart_store.tables.database import Database
 
 if TYPE_CHECKING:

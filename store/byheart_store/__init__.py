@@ -20,6 +20,7 @@ from byheart_store.errors import (
 )
 from byheart_store.home import Home
 from byheart_store.inputs import parse_time
+from byheart_store.moments import iso, now
 from byheart_store.records import (
     DEFAULT_NAMESPACE,
     WITH_REPLACED,
@@ -41,8 +42,6 @@ from byheart_store.records import (
     Reindexed,
     StoreModel,
     StoreStats,
-    iso,
-    now,
 )
 from byheart_store.store import MemoryStore
 from byheart_store.tables.schema import FORMAT

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from typing import Any, Literal
-from uuid import UUID
-
-import uuid_utils
 
 from byheart_store.errors import InvalidInput
 from byheart_store.inputs import (
@@ -19,19 +16,7 @@ from byheart_store.inputs import (
     checked_text,
     checked_time,
 )
-
-_NAMES = (
-    "namespace",
-    "session",
-    "speaker",
-    "source",
-    "replaces",
-    "replaced_by",
-    "id",
-    "key",
-    "client",
-    "token",
-)
+from byheart_store.moments import iso
 
 DEFAULT_NAMESPACE = "default"
 DEFAULT_LIMIT = 8
@@ -82,9 +67,9 @@ class NewMemory:
     def __post_init__(self) -> None:
         set_field = object.__setattr__
         set_field(self, "text", checked_text(self.text))
-        for name in _NAMES:
+        for name in NAME_FIELDS:
             set_field(self, name, checked_name(getattr(self, name), name))
-        for name in ("at", "created", "replaced_at"):
+        for name in TIME_FIELDS:
             set_field(self, name, checked_time(getattr(self, name), name))
         set_field(self, "tags", checked_tags(self.tags))
         set_field(self, "metadata", checked_metadata(self.metadata))
@@ -94,6 +79,13 @@ class NewMemory:
             raise InvalidInput("key: goes with a memory whose id the store gives; leave one out")
         if self.id is not None and self.id == self.replaces:
             raise InvalidInput(f"replaces: {self.id!r} can't replace itself; give it a new id")
+
+
+NAME_FIELDS = tuple(one.name for one in fields(NewMemory) if one.type == "str | None")
+"""The fields of a memory that hold a short text: names and ids."""
+
+TIME_FIELDS = tuple(one.name for one in fields(NewMemory) if one.type == "datetime | None")
+"""The fields of a memory that hold a moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,25 +114,7 @@ class Memory:
 
     def as_dict(self) -> dict[str, Any]:
         """All fields as JSON values; what is absent is left out."""
-        values: dict[str, Any] = {
-            "id": self.id,
-            "text": self.text,
-            "namespace": self.namespace,
-            "session": self.session,
-            "turn": self.turn,
-            "speaker": self.speaker,
-            "at": iso(self.at),
-            "tags": list(self.tags) or None,
-            "source": self.source,
-            "metadata": dict(self.metadata) or None,
-            "created": iso(self.created),
-            "replaces": self.replaces,
-            "replaced_by": self.replaced_by,
-            "replaced_at": iso(self.replaced_at),
-            "client": self.client,
-            "token": self.token,
-        }
-        return {name: value for name, value in values.items() if value is not None}
+        return json_values(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,19 +183,7 @@ class Filter:
 
     def as_dict(self) -> dict[str, Any]:
         """The conditions given, as JSON values."""
-        values: dict[str, Any] = {
-            "namespaces": list(self.namespaces) or None,
-            "session": self.session,
-            "speaker": self.speaker,
-            "tags": list(self.tags) or None,
-            "source": self.source,
-            "after": iso(self.after),
-            "before": iso(self.before),
-            "metadata": dict(self.metadata) or None,
-            "include_replaced": self.include_replaced or None,
-            "as_of": iso(self.as_of),
-        }
-        return {name: value for name, value in values.items() if value is not None}
+        return json_values(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -395,28 +357,20 @@ class StoreStats:
         }
 
 
-def iso(moment: datetime | None) -> str | None:
-    """A UTC moment as ISO 8601 ending in Z, without a fraction where it is zero."""
-    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+def json_values(record: Memory | Filter) -> dict[str, Any]:
+    """The fields of a record as JSON values, in their order; what is absent or off is left out."""
+    values = {one.name: _json_value(getattr(record, one.name)) for one in fields(record)}
+    return {name: value for name, value in values.items() if value not in (None, [], {})}
 
 
-def now() -> datetime:
-    """The present moment in UTC."""
-    return datetime.now(UTC)
-
-
-def uuid7() -> str:
-    """A new id that sorts by the time it was made."""
-    return str(uuid_utils.uuid7())
-
-
-def seconds_since(name: str) -> float | None:
-    """How long ago a `uuid7` id was made, by this machine's clock; None for any other text."""
-    try:
-        value = UUID(name)
-    except ValueError:
-        return None
-    return now().timestamp() - (value.int >> 80) / 1000 if value.version == 7 else None
+def _json_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value or None
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 ADMIT_ALL = Filter()

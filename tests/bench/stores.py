@@ -13,7 +13,8 @@ import lancedb
 
 from byheart_store import MemoryStore, NewMemory
 from byheart_store.models.passages import EMBEDDED, Span
-from byheart_store.records import DEFAULT_NAMESPACE, Memory, uuid7
+from byheart_store.moments import uuid7
+from byheart_store.records import DEFAULT_NAMESPACE, Memory
 from byheart_store.tables import schema
 from byheart_store.tables.rows import Draft, before_next, digest_of, rows_of, to_table
 

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from byheart_store import Filter, MemoryStore, NewMemory
-from byheart_store.recall import snapshot
-from byheart_store.recall.snapshot import Snapshots, take_snapshot
+from byheart_store.recall import snapshot_advance
+from byheart_store.recall.snapshot import Snapshot
+from byheart_store.recall.snapshots import Snapshots, take_snapshot
 from byheart_store.tables.database import Database
 
 Step: TypeAlias = tuple[str, int, int]
@@ -194,8 +195,8 @@ async def test_a_snapshot_that_follows_commits_is_as_one_read_anew(
     handles: Handles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, _ = handles
-    database, draw, versions = one._database, random.Random(3), []
-    monkeypatch.setattr(snapshot, "_MOST_FRESH", 6)
+    database, draw, versions = one._engine.database, random.Random(3), []
+    monkeypatch.setattr(snapshot_advance, "_MOST_FRESH", 6)
     snapshots = Snapshots(database)
     living = [f"note-{position}" for position in range(6)]
     for number in range(100, 140):
@@ -222,9 +223,7 @@ async def test_a_snapshot_that_follows_commits_is_as_one_read_anew(
     await agree(await snapshots.at(back, column), database, back, column)
 
 
-async def agree(
-    followed: snapshot.Snapshot, database: Database, version: int, column: str | None
-) -> None:
+async def agree(followed: Snapshot, database: Database, version: int, column: str | None) -> None:
     anew = await take_snapshot(await database.memories_at(version), version, column)
     assert followed.keys.to_pylist() == anew.keys.to_pylist()
     for name in ("first", "sessions", "moments", "replaced", "vectors", "embedded", "positions"):

@@ -56,7 +56,7 @@ async def measured(home: Path, durability: Durability) -> Medians:
         await store.model_ready()
         await store.remember(told(0))
         connection = await lancedb.connect_async(str(home / "bare"))
-        row = await store._database.memories.query().limit(1).to_arrow()
+        row = await store._engine.database.memories.query().limit(1).to_arrow()
         table = await connection.create_table("memories", row)
         for number in range(1, WARM_UP + MEMORIES):
             began = time.perf_counter()

@@ -27,7 +27,7 @@ from lancedb.table import AsyncTable
 from byheart_store import MemoryStore, NewMemory
 from byheart_store.models import Encoder, loading
 from byheart_store.models.passages import EMBEDDED
-from byheart_store.tables import database, schema
+from byheart_store.tables import maintenance, schema
 from byheart_store.tables.lance_manifest import Manifest, read_manifest
 from byheart_store.upkeep.repair import Doctor, Examined
 
@@ -75,7 +75,7 @@ async def build(home: Path) -> None:
         await store.remember_many(notes)
         await store.reindex()
     # What closing would compact is left in several fragments.
-    with patch.object(database, "ROWS_LEFT_UNINDEXED", MEMORIES):
+    with patch.object(maintenance, "ROWS_LEFT_UNINDEXED", MEMORIES):
         await grow(home, draw)
 
 

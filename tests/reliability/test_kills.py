@@ -136,11 +136,11 @@ async def test_killed_processes_lose_nothing_and_bring_nothing_back(
 
     async with await MemoryStore.open(home) as store:
         store.load_model()
-        await store._chores  # type: ignore[misc]
+        await store.chores_done()
         texts = Counter([memory.text async for memory in store.memories()])
         ids = {memory.id async for memory in store.memories()}
         stats = await store.stats()
-        pending = (await store._database.describe()).pending
+        pending = (await store._engine.database.describe()).pending
         labels = await store.labels()
 
     kept = {key: name for key, name in ledger.stored.items() if name not in ledger.forgetting}

@@ -14,7 +14,8 @@ import pytest
 
 from byheart_retrain.benchmarks import LARGEST_JSON, LARGEST_TABLE, Format, load
 from byheart_retrain.labels import read_labels
-from byheart_store import InvalidInput, interchange
+from byheart_store import InvalidInput
+from byheart_store.interchange import source
 
 LABEL = {"query": "Who?", "positives": ["a"]}
 Reader = Callable[[Path], object]
@@ -69,7 +70,7 @@ def test_a_file_that_would_fill_memory_is_refused_unread(
 def test_a_compressed_bomb_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Reader
 ) -> None:
-    monkeypatch.setattr(interchange, "HARMLESS_SIZE", 2**12)
+    monkeypatch.setattr(source, "HARMLESS_SIZE", 2**12)
     path = tmp_path / "bomb.json"
     path.write_bytes(gzip.compress(json.dumps(LABEL).encode() * 200_000))
     assert "unfolds to more than 200 times its size" in refusal(read, path)

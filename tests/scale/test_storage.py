@@ -51,10 +51,10 @@ async def test_what_a_memory_takes(home: Path, monkeypatch: pytest.MonkeyPatch) 
         await store.remember_many(memories)
         seconds = time.perf_counter() - began
         await store.purge()
-        table = store._database.memories
+        table = store._engine.database.memories
         folder = home / "db" / "memories.lance"
         rows = await table.count_rows()
-        description = await store._database.describe()
+        description = await store._engine.database.describe()
         assert description.active_column
         parts = {"text index": below(folder)["_indices"], "rows": below(folder)["data"]}
         for kind, config in KINDS.items():

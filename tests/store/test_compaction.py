@@ -10,13 +10,13 @@ import lancedb
 import pytest
 
 from byheart_store import MemoryStore, NewMemory
-from byheart_store.tables import database, schema
+from byheart_store.tables import maintenance, schema
 
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Old versions are dropped at once, as they are otherwise after some seconds."""
-    monkeypatch.setattr(database, "OLD_VERSIONS_KEPT", timedelta(milliseconds=100))
+    monkeypatch.setattr(maintenance, "OLD_VERSIONS_KEPT", timedelta(milliseconds=100))
 
 
 async def fragments_and_versions(home: Path, name: str) -> tuple[int, int]:
@@ -41,8 +41,8 @@ async def test_two_hundred_single_writes_stay_bounded(
         await store.remember(NewMemory(text=f"Note {number} about apples"))
     await store.close()
     fragments, versions = await fragments_and_versions(home, schema.MEMORIES)
-    assert fragments < 2 * database.COMMITS_BETWEEN_COMPACTIONS
-    assert versions < 2.5 * database.COMMITS_BETWEEN_COMPACTIONS
+    assert fragments < 2 * maintenance.COMMITS_BETWEEN_COMPACTIONS
+    assert versions < 2.5 * maintenance.COMMITS_BETWEEN_COMPACTIONS
     async with await MemoryStore.open(home) as store:
         assert 0 < ((await store.stats()).bytes or 0) < 4_000_000
 
@@ -53,7 +53,7 @@ async def test_deletes_do_not_pile_up_versions(home: Path, store: MemoryStore, h
         await store.forget([receipt.id])
     await store.close()
     _, versions = await fragments_and_versions(home, schema.MEMORIES)
-    assert versions < 2.5 * database.COMMITS_BETWEEN_COMPACTIONS
+    assert versions < 2.5 * maintenance.COMMITS_BETWEEN_COMPACTIONS
 
 
 async def test_short_lived_processes_compact_as_well(home: Path, hasty: None) -> None:
@@ -61,7 +61,7 @@ async def test_short_lived_processes_compact_as_well(home: Path, hasty: None) ->
         async with await MemoryStore.open(home, model="no/such-model") as store:
             await store.remember(NewMemory(text=f"Note {number} about apples"))
     fragments, _ = await fragments_and_versions(home, schema.MEMORIES)
-    assert fragments < 1.2 * database.COMMITS_BETWEEN_COMPACTIONS
+    assert fragments < 1.2 * maintenance.COMMITS_BETWEEN_COMPACTIONS
 
 
 async def test_the_recall_log_is_compacted_too(home: Path, store: MemoryStore, hasty: None) -> None:
@@ -70,7 +70,7 @@ async def test_the_recall_log_is_compacted_too(home: Path, store: MemoryStore, h
         await store.logged_recalls()
     await store.close()
     fragments, _ = await fragments_and_versions(home, schema.RECALLS)
-    assert fragments < 2 * database.COMMITS_BETWEEN_COMPACTIONS
+    assert fragments < 2 * maintenance.COMMITS_BETWEEN_COMPACTIONS
 
 
 async def test_words_of_an_import_are_indexed_when_it_ends(home: Path, store: MemoryStore) -> None:
@@ -83,7 +83,7 @@ async def test_words_of_an_import_are_indexed_when_it_ends(home: Path, store: Me
 async def test_words_of_a_burst_are_indexed_when_it_is_over(
     home: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "QUIET_AFTER_WRITES", 0.1)
+    monkeypatch.setattr(maintenance, "QUIET_AFTER_WRITES", 0.1)
     await store.remember_many([NewMemory(text=f"Note {number}") for number in range(300)])
     for _ in range(200):
         if await unindexed(home) == 0:
@@ -95,8 +95,8 @@ async def test_words_of_a_burst_are_indexed_when_it_is_over(
 async def test_words_are_indexed_while_an_import_runs(
     home: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "ROWS_BETWEEN_COMPACTIONS", 100)
-    monkeypatch.setattr(database, "COMMITS_BETWEEN_COMPACTIONS", 1_000)
+    monkeypatch.setattr(maintenance, "ROWS_BETWEEN_COMPACTIONS", 100)
+    monkeypatch.setattr(maintenance, "COMMITS_BETWEEN_COMPACTIONS", 1_000)
     for first in range(0, 250, 50):
         await store.remember_many([NewMemory(text=f"Note {first + n}") for n in range(50)])
     await store.close()
@@ -118,14 +118,14 @@ async def test_reindex_compacts(home: Path, store: MemoryStore) -> None:
 async def test_nothing_is_swept_after_the_store_is_closed(
     home: Path, hasty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "QUIET_AFTER_WRITES", 0.05)
+    monkeypatch.setattr(maintenance, "QUIET_AFTER_WRITES", 0.05)
     async with await MemoryStore.open(home) as store:
         await store.remember_many([NewMemory(text=f"Note {number}") for number in range(40)])
         for _ in range(100):
             await asyncio.sleep(0.02)
-            if store._database._sweeps:
+            if store._engine.maintenance._sweeps:
                 break
-        assert store._database._sweeps
+        assert store._engine.maintenance._sweeps
     await asyncio.sleep(0.3)
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert all(timer.cancelled() for timer in store._database._sweeps.values())
+    assert all(timer.cancelled() for timer in store._engine.maintenance._sweeps.values())

@@ -19,7 +19,7 @@ async def old_home(home: Path) -> Path:
     async with await MemoryStore.open(home) as store:
         await store.model_ready()
         await store.remember(NewMemory(text="My sister plays the bassoon.", session="dinner"))
-        description = await store._database.describe()
+        description = await store._engine.database.describe()
     connection = await lancedb.connect_async(str(home / "db"))
     memories = await connection.open_table(schema.MEMORIES)
     await memories.drop_columns(["client", "token"])

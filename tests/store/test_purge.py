@@ -121,12 +121,12 @@ async def test_a_purge_that_fails_is_due_again(
 
     await told.forget(await secrets(told))
     with monkeypatch.context() as failing:
-        failing.setattr(told._database, "tidy", fails)
+        failing.setattr(told._engine.maintenance, "tidy", fails)
         with pytest.raises(StoreUnavailable):
             await told.purge()
     async with await MemoryStore.open(home, purge_after_days=0) as store:
         store.load_model()
-        await store._chores  # type: ignore[misc]
+        await store.chores_done()
     assert traces(home) == []
 
 
@@ -138,9 +138,9 @@ async def test_a_recall_that_is_logged_late_brings_nothing_back(
 
     async with await MemoryStore.open(home) as other:
         with monkeypatch.context() as held_up:
-            held_up.setattr(other._journal, "_append", busy)
+            held_up.setattr(other._engine.journal, "_append", busy)
             await other.recall(f"What is {SECRET} for?")
-            await other._journal.close()
+            await other._engine.journal.close()
         await told.forget(await secrets(told), purge=True)
     assert traces(home) == []
 
@@ -160,17 +160,17 @@ async def test_what_was_forgotten_is_purged_when_it_is_due(
     await told.forget(where=Filter(session="long"))
     async with await MemoryStore.open(home, purge_after_days=days) as store:
         store.load_model()
-        await store._chores  # type: ignore[misc]
-        assert (await store._database.describe()).forgotten_since is not None or not is_left
+        await store.chores_done()
+        assert (await store._engine.database.describe()).forgotten_since is not None or not is_left
     assert bool(traces(home / "db")) is is_left
 
 
 async def test_a_forgetting_is_dated_by_its_first(told: MemoryStore) -> None:
     first, second = await secrets(told)
     await told.forget([first])
-    since = (await told._database.describe()).forgotten_since
+    since = (await told._engine.database.describe()).forgotten_since
     await told.forget([second])
     assert since is not None
-    assert (await told._database.describe()).forgotten_since == since
+    assert (await told._engine.database.describe()).forgotten_since == since
     await told.purge()
-    assert (await told._database.describe()).forgotten_since is None
+    assert (await told._engine.database.describe()).forgotten_since is None

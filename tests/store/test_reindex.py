@@ -195,8 +195,8 @@ async def test_a_model_that_went_away_leaves_words_to_search_by(
 async def interrupted(store: MemoryStore, model: str) -> None:
     """Leave the store as a process leaves it that dies between embedding and switching."""
     await store.prepare(model)
-    column = (await store._database.describe()).of_model(model).column
-    await store._database.write(lambda: store._reindexer._mark(column))
+    column = (await store._engine.database.describe()).of_model(model).column
+    await store._engine.database.write(lambda: store._engine.reindexer._mark(column))
     await store.remember(NewMemory(text="Ana went to the bakery once more."))
 
 
@@ -204,7 +204,7 @@ async def chores(home: Path) -> MemoryStore:
     """The store as the next server opens it, its chores done."""
     store = await MemoryStore.open(home)
     store.load_model()
-    await store._chores  # type: ignore[misc]
+    await store.chores_done()
     return store
 
 
@@ -216,7 +216,7 @@ async def test_a_switch_that_was_interrupted_is_finished_by_the_next_server(
     async with await chores(home) as next_server:
         stats = await next_server.stats()
     assert (stats.model, stats.without_vector) == (other_model, 0)
-    assert (await store._database.describe()).pending is None
+    assert (await store._engine.database.describe()).pending is None
     assert await best(store)
 
 
@@ -230,7 +230,7 @@ async def test_a_switch_whose_model_is_gone_is_given_up(
     async with await chores(home) as next_server:
         stats = await next_server.stats()
     assert (stats.model, stats.without_vector) == (embedded, 0)
-    assert (await store._database.describe()).pending is None
+    assert (await store._engine.database.describe()).pending is None
 
 
 async def test_a_switch_that_fails_leaves_nothing_pending(
@@ -241,10 +241,10 @@ async def test_a_switch_that_fails_leaves_nothing_pending(
     async def fails(*_: object) -> int:
         raise StoreUnavailable("the disk is full")
 
-    monkeypatch.setattr(store._reindexer, "fill", fails)
+    monkeypatch.setattr(store._engine.reindexer, "fill", fails)
     with pytest.raises(StoreUnavailable, match="the disk is full"):
         await store.reindex(other_model)
-    description = await store._database.describe()
+    description = await store._engine.database.describe()
     assert (description.pending, description.active_column.model) == (None, "all-MiniLM-L6-v2")  # type: ignore[union-attr]
 
 

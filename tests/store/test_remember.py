@@ -280,7 +280,7 @@ async def test_loading_the_model_embeds_what_is_missing(home: Path, wordless: Me
     await tell(wordless, "Ana's flight leaves at seven")
     async with await MemoryStore.open(home) as store:
         store.load_model()
-        await store._chores  # type: ignore[misc]
+        await store.chores_done()
         assert (await store.stats()).without_vector == 0
 
 

@@ -10,14 +10,14 @@ from byheart_store import InvalidInput, MemoryStore, NewMemory, UnknownMemory
 
 async def test_memories_told_at_once_share_commits(store: MemoryStore) -> None:
     await store.model_ready()
-    before = await store._database.memories.version()
+    before = await store._engine.database.memories.version()
     told = await asyncio.gather(
         *(store.remember(NewMemory(text=f"note {number}")) for number in range(50))
     )
     assert len({receipt.id for receipt in told}) == 50
     assert (await store.stats()).memories == 50
     # The first one goes at once, and the others together; compaction may add some.
-    assert await store._database.memories.version() - before < 10
+    assert await store._engine.database.memories.version() - before < 10
 
 
 async def test_what_one_may_not_have_the_others_get(store: MemoryStore) -> None:

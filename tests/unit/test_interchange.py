@@ -19,10 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from byheart_store import InvalidInput, Memory, NewMemory, interchange
+from byheart_store import InvalidInput, Memory, NewMemory
 from byheart_store.interchange import (
-    LARGEST_FILE,
-    LONGEST_LINE,
     STANDARD_INPUT,
     content,
     json_objects,
@@ -30,8 +28,10 @@ from byheart_store.interchange import (
     read_beir,
     read_jsonl,
     replacing,
+    source,
     write_jsonl,
 )
+from byheart_store.interchange.source import LARGEST_FILE, LONGEST_LINE
 
 FIELDS = [field for field in Memory.__slots__ if field != "metadata"]
 
@@ -183,7 +183,7 @@ def test_a_compressed_bomb_is_refused_before_it_fills_memory(tmp_path: Path) -> 
 def test_a_compressed_bomb_of_many_short_lines_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(interchange, "HARMLESS_SIZE", 2**12)
+    monkeypatch.setattr(source, "HARMLESS_SIZE", 2**12)
     path = tmp_path / "bomb.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"text": "a"}\n' * 30_000))
     read = json_objects(path)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from byheart_store import Filter, InvalidInput, NewMemory, parse_time
 from byheart_store.inputs import as_utf8, checked_limit, checked_query
-from byheart_store.records import uuid7
+from byheart_store.moments import uuid7
 
 any_text = st.text(st.characters(codec=None), max_size=50)
 json_values = st.recursive(

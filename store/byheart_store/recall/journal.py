@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from byheart_store.errors import ByHeartError, InvalidInput, UnknownRecall
 from byheart_store.inputs import checked_name
-from byheart_store.records import FeedbackCounts, Label, LoggedRecall, now, seconds_since
+from byheart_store.moments import now, seconds_since
+from byheart_store.records import FeedbackCounts, Label, LoggedRecall
 from byheart_store.scope import Scope
 from byheart_store.tables import schema
 from byheart_store.tables.database import Database

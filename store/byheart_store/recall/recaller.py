@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from byheart_store.errors import InvalidInput, ModelUnavailable
 from byheart_store.inputs import checked_limit, checked_query
 from byheart_store.models.passages import Span, count_tokens, passage_text
+from byheart_store.moments import now, uuid7
 from byheart_store.ranking.evidence import Evidence
 from byheart_store.ranking.order import (
     Pool,
@@ -26,18 +27,9 @@ from byheart_store.ranking.reranking import readable, reranked
 from byheart_store.ranking.tuning import DEFAULT_TUNING, Tuning
 from byheart_store.recall.excerpt import LONGEST_EXCERPT, excerpt_span
 from byheart_store.recall.legs import CANDIDATES, exact_cosines, gather_evidence
-from byheart_store.recall.snapshot import Snapshot, Snapshots
-from byheart_store.records import (
-    ADMIT_ALL,
-    DEFAULT_LIMIT,
-    Filter,
-    Hit,
-    LoggedRecall,
-    Mode,
-    Recall,
-    now,
-    uuid7,
-)
+from byheart_store.recall.snapshot import Snapshot
+from byheart_store.recall.snapshots import Snapshots
+from byheart_store.records import ADMIT_ALL, DEFAULT_LIMIT, Filter, Hit, LoggedRecall, Mode, Recall
 from byheart_store.tables import schema
 from byheart_store.tables.active_model import ActiveModel, column_of
 from byheart_store.tables.database import Database

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from byheart_store.errors import InvalidInput, ModelUnavailable, UnknownMemory
-from byheart_store.inputs import LAST_TURN
+from byheart_store.errors import ModelUnavailable
 from byheart_store.models.passages import Span, split_passages
-from byheart_store.records import DEFAULT_NAMESPACE, Memory, NewMemory, Receipt, now, uuid7
+from byheart_store.records import DEFAULT_NAMESPACE, NewMemory, Receipt
+from byheart_store.remember.plan import (
+    TARGET_COLUMNS,
+    Mark,
+    Plan,
+    Row,
+    beside,
+    check_replaceable,
+    draft_of,
+    duplicates,
+    repeated,
+    succeed,
+    superseded_draft,
+)
 from byheart_store.remember.write_cache import CachedVersion, Ends, SessionEnd, WriteCache
 from byheart_store.tables.active_model import ActiveModel
 from byheart_store.tables.database import Database
@@ -21,7 +32,6 @@ from byheart_store.tables.rows import (
     TURNS_BEFORE,
     Draft,
     before_next,
-    digest_of,
     digest_of_new,
     given_id,
     rows_of,
@@ -30,7 +40,6 @@ from byheart_store.tables.rows import (
 )
 from byheart_store.tables.schema import (
     MEMORIES,
-    MEMORY_COLUMNS,
     ROW_KEY,
     Description,
     VectorColumn,
@@ -45,6 +54,7 @@ if TYPE_CHECKING:
 
     Vectors: TypeAlias = NDArray[np.float32]
 
+
 LONGEST_WAIT_FOR_MODEL = 10.0
 """Seconds; a model that has to be downloaded first must not hold up a memory."""
 
@@ -53,29 +63,6 @@ MEMORIES_PER_COMMIT = 256
 
 SHORT_BATCH = 2_000
 """Characters that are split in less time than it takes to wake a thread."""
-
-TARGET_COLUMNS = ["id", "namespace", "replaced_by"]
-
-
-Row: TypeAlias = dict[str, Any]
-Mark: TypeAlias = dict[str, Any]
-"""What a replaced memory's rows are given: `replaced_by` and `replaced_at`."""
-
-
-@dataclass(slots=True)
-class Plan:
-    """What a batch will change, as of one version of the table.
-
-    `receipts` answers what is stored already and `drafts` holds what is not, both by the
-    memory's place in the batch. `superseded` are rows of memories that the batch replaces.
-    """
-
-    version: int
-    column: VectorColumn | None
-    ends: Ends
-    receipts: dict[int, Receipt]
-    drafts: dict[int, Draft]
-    superseded: list[Row]
 
 
 class Writer:
@@ -139,7 +126,7 @@ class Writer:
         if not astray:
             return batch
         targets = await self._targets(astray)
-        return [_beside(new, targets) if new in astray else new for new in batch]
+        return [beside(new, targets) if new in astray else new for new in batch]
 
     async def _embed(self, plan: Plan, encoder: Encoder | None) -> Mapping[int, Vectors]:
         """The (passages, d) vectors of each draft; none at all without an encoder."""
@@ -206,20 +193,20 @@ class Writer:
         column = description.active_column
         targets = await self._targets(batch)
         cached = await self._cached.at(version)
-        receipts, successors = _duplicates(batch, await self._stored(batch, cached), targets)
+        receipts, successors = duplicates(batch, await self._stored(batch, cached), targets)
         fresh = {position: new for position, new in enumerate(batch) if position not in receipts}
         ends = await self._session_ends(fresh.values(), cached)
         drafts: dict[int, Draft] = {}
         for position, new in fresh.items():
-            first = _repeated(new, drafts.values())
+            first = repeated(new, drafts.values())
             if first is None:
-                _check_replaceable(new, targets)
-                drafts[position] = _draft(new, spans[position], ends)
-                _succeed(drafts[position].memory, targets, successors)
+                check_replaceable(new, targets)
+                drafts[position] = draft_of(new, spans[position], ends)
+                succeed(drafts[position].memory, targets, successors)
             else:
                 receipts[position] = Receipt(first.memory.id, "duplicate")
         drafts = {
-            position: _superseded_draft(draft, successors) for position, draft in drafts.items()
+            position: superseded_draft(draft, successors) for position, draft in drafts.items()
         }
         superseded = await self._superseded(successors, column)
         return Plan(version, column, ends, receipts, drafts, superseded)
@@ -291,125 +278,3 @@ async def _split(batch: Sequence[NewMemory]) -> list[list[Span]]:
     if sum(map(len, texts)) <= SHORT_BATCH:
         return list(map(split_passages, texts))
     return await asyncio.to_thread(lambda: list(map(split_passages, texts)))
-
-
-def _duplicates(
-    batch: Sequence[NewMemory],
-    stored: Iterable[Mapping[str, Any]],
-    targets: Mapping[str, Mapping[str, Any]],
-) -> tuple[dict[int, Receipt], dict[str, Mark]]:
-    """Receipts for what is stored already, and what it replaces now."""
-    by_id = {row["id"]: row["digest"] for row in stored}
-    by_digest = {row["digest"]: row["id"] for row in stored if row["replaced_by"] is None}
-    receipts = {}
-    successors: dict[str, Mark] = {}
-    for position, new in enumerate(batch):
-        digest, name = digest_of_new(new), given_id(new)
-        if name is not None and name in by_id:
-            _check_same(new, name, by_id[name], digest)
-            receipts[position] = Receipt(name, "duplicate")
-        elif new.id is None and digest in by_digest:
-            same = by_digest[digest]
-            target = targets.get(new.replaces or same)
-            receipts[position] = Receipt(same, "duplicate")
-            if target is not None and same not in (target["id"], target["replaced_by"]):
-                _check_replaceable(new, targets)
-                receipts[position] = Receipt(same, "replaced")
-                successors[target["id"]] = {"replaced_by": same, "replaced_at": now()}
-    return receipts, successors
-
-
-def _repeated(new: NewMemory, drafts: Iterable[Draft]) -> Draft | None:
-    """The draft of the same batch that `new` says again."""
-    digest, name = digest_of_new(new), given_id(new)
-    for draft in drafts:
-        if name is not None and name == draft.memory.id:
-            _check_same(new, name, draft.digest, digest)
-            return draft
-        if new.id is None and digest == draft.digest:
-            return draft
-    return None
-
-
-def _check_same(new: NewMemory, memory_id: str, stored: str, given: str) -> None:
-    if stored == given:
-        return
-    if new.key is not None:
-        raise InvalidInput(
-            f"key: {new.key!r} was given to another memory, {memory_id}; nothing was stored; "
-            "give each memory a key of its own, or name that id in replaces to supersede it"
-        )
-    raise InvalidInput(
-        f"id: {memory_id!r} is taken by another memory; "
-        "leave the id out, or forget that memory first"
-    )
-
-
-def _beside(new: NewMemory, targets: Mapping[str, Row]) -> NewMemory:
-    """A memory in the namespace of what it replaces."""
-    target = targets.get(new.replaces or "")
-    if target is not None:
-        return replace(new, namespace=target["namespace"])
-    _check_replaceable(new, targets)
-    return new
-
-
-def _check_replaceable(new: NewMemory, targets: Mapping[str, Mapping[str, Any]]) -> None:
-    # What an import brings with its own id tells history as it was; its targets may be gone.
-    if new.replaces is None or new.id is not None:
-        return
-    target = targets.get(new.replaces)
-    if target is None:
-        raise UnknownMemory(
-            f"replaces: no memory has the id {new.replaces!r}; take the id from a recall"
-        )
-    if target["replaced_by"] is not None:
-        raise InvalidInput(
-            f"replaces: {new.replaces!r} was already replaced by {target['replaced_by']!r}; "
-            "replace that one"
-        )
-    if target["namespace"] != (new.namespace or DEFAULT_NAMESPACE):
-        raise InvalidInput(
-            f"namespace: {new.replaces!r} lies in {target['namespace']!r}; "
-            "a memory is replaced within its namespace"
-        )
-
-
-def _succeed(memory: Memory, targets: dict[str, Row], successors: dict[str, Mark]) -> None:
-    """Put a draft in the place of its target; what follows in the batch may replace the draft."""
-    target = targets.get(memory.replaces or "")
-    if target is not None and target["replaced_by"] is None:
-        target["replaced_by"] = memory.id
-        successors[target["id"]] = {"replaced_by": memory.id, "replaced_at": memory.created}
-    targets[memory.id] = {name: getattr(memory, name) for name in TARGET_COLUMNS}
-
-
-def _superseded_draft(draft: Draft, successors: Mapping[str, Mark]) -> Draft:
-    mark = successors.get(draft.memory.id)
-    return draft if mark is None else replace(draft, memory=replace(draft.memory, **mark))
-
-
-def _draft(new: NewMemory, spans: Sequence[Span], ends: Ends) -> Draft:
-    """Identify a memory and put it at the end of its session, which moves on to it."""
-    namespace = new.namespace or DEFAULT_NAMESPACE
-    key = (namespace, new.session or "")
-    end = ends.get(key) if new.session else None
-    turn = new.turn
-    if turn is None and new.session:
-        turn = min(end.turn + 1, LAST_TURN) if end else 0
-    values = {name: getattr(new, name) for name in MEMORY_COLUMNS}
-    memory = Memory(
-        **values
-        | {
-            "id": given_id(new) or uuid7(),
-            "namespace": namespace,
-            "turn": turn,
-            "created": new.created or now(),
-        }
-    )
-    in_order = turn is not None and (end is None or end.turn <= turn)
-    before = None if not new.session else end.before if end and in_order else ()
-    draft = Draft(memory, digest_of(namespace, new.session, new.text), tuple(spans), before)
-    if new.session and turn is not None and in_order:
-        ends[key] = SessionEnd(turn, before_next(before or (), draft.texts()))
-    return draft

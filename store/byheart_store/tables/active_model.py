@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Literal
 
 from byheart_store.errors import ByHeartError, ModelMismatch, ModelUnavailable
+from byheart_store.ranking.tuning import Tuning
 from byheart_store.records import StoreModel
 from byheart_store.tables.database import Database
 from byheart_store.tables.schema import Description, VectorColumn, vector_column, vector_field
@@ -173,6 +174,22 @@ async def store_models(database: Database) -> list[StoreModel]:
         for column in description.columns
     ]
     return sorted(models, key=lambda one: (not one.active, not one.previous))
+
+
+async def tune(database: Database, tuning: Tuning | None, model: str | None) -> None:
+    """Rank with these parameters; they belong to the active model, or to the one named.
+
+    Raises:
+        InvalidInput: the store holds no vectors of the model named.
+    """
+
+    async def change() -> None:
+        description = await database.describe()
+        column = description.active if model is None else description.of_model(model).column
+        if column is not None:
+            await database.redescribe(description.tuned(column, tuning))
+
+    await database.write(change)
 
 
 def check_match(encoder: Encoder, column: VectorColumn, *, asked: bool = False) -> None:

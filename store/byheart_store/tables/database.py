@@ -1,25 +1,21 @@
-"""The store's tables behind one write lock: opening, describing, writing, compacting."""
+"""The store's tables behind one write lock: opening, describing, writing."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import importlib
 import logging
-import os
-import re
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from byheart_store.errors import ByHeartError, StoreBusy, StoreUnavailable
+from byheart_store.errors import StoreBusy, StoreUnavailable
 from byheart_store.home import Home, Work
 from byheart_store.records import Durability
-from byheart_store.tables import indexes, migrations, schema
+from byheart_store.tables import migrations, schema
+from byheart_store.tables.engine_errors import storage_errors
 from byheart_store.tables.lease import DURATION, Lease
 from byheart_store.tables.ledger import Ledger, read_ledger
 from byheart_store.tables.location import Location
@@ -35,39 +31,11 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-_OVERTAKEN = re.compile(r"conflict|not found", re.IGNORECASE)
-_PLACE_IN_ENGINE = re.compile(r", \S+\.rs:\d+:\d+$")
-_SYSTEM_ERROR = re.compile(r"\(os error (\d{1,9})\)")
-_NO_ROOM = (
-    {39, 112}  # ERROR_HANDLE_DISK_FULL, ERROR_DISK_FULL
-    if os.name == "nt"
-    else {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-)
-
-_REFUSALS = ("permission denied", "read-only file system", "not permitted")
-
-COMMITS_BETWEEN_COMPACTIONS = 64
-"""Each commit adds a fragment, and each fragment slows every query down."""
-
-ROWS_BETWEEN_COMPACTIONS = 4_096
-"""Words of rows that no index holds yet are searched one row after the other."""
-
-ROWS_LEFT_UNINDEXED = 16
-"""So few rows that no index holds cost a query less than bringing the indexes up to date."""
-
 WRITING: Work = "write"
 """The name of the write lock: of its file, or of its lease."""
 
 LONGEST_SILENCE = 1.5 * DURATION
 """Seconds after which the lease of whoever died can be taken."""
-
-QUIET_AFTER_WRITES = 1.0
-"""Seconds without a write after which the rows of a burst are indexed."""
-
-FOR_EVER = timedelta(days=36_500)
-
-OLD_VERSIONS_KEPT = timedelta(seconds=5)
-"""Long enough for any read that began on an old version to end."""
 
 
 class Database:
@@ -87,11 +55,7 @@ class Database:
         self._connection = connection
         self._lock = lock
         self._ledger = ledger
-        self._commits: Counter[str] = Counter()
-        self._rows_to_index = 0
-        self._when_quiet: asyncio.TimerHandle | None = None
-        self._sweeps: dict[str, asyncio.TimerHandle] = {}
-        self._compactions: set[asyncio.Task[None]] = set()
+        self.on_commit: Callable[[AsyncTable, int], None] = _ignore
         self._tried: str | None = None
         self._description: tuple[int, Description] | None = None
         self._visible: int | None = None
@@ -148,20 +112,9 @@ class Database:
         """From now on nothing is written, and the store is seen as if this model were active."""
         self._tried = model
 
-    async def close(self) -> None:
-        """Wait for running compactions, and index what a larger import has left."""
-        self._cancel_timers()
-        if self._rows_to_index >= ROWS_LEFT_UNINDEXED:
-            self._start_compaction(self.memories, overdue=True)
-        while self._compactions:
-            await asyncio.wait(self._compactions)
-            self._cancel_timers()
+    def close(self) -> None:
+        """Let go of the tables."""
         self._connection.close()  # type: ignore[no-untyped-call]
-
-    def _cancel_timers(self) -> None:
-        for timer in (self._when_quiet, *self._sweeps.values()):
-            if timer is not None:
-                timer.cancel()
 
     async def _open_tables(self) -> None:
         with storage_errors(self.location.address):
@@ -264,7 +217,7 @@ class Database:
 
     async def redescribe(self, description: Description) -> None:
         """Write the description in one commit. To be called inside `write`."""
-        self._lock.check()
+        self.check_lock()
         await self.memories.update_field_metadata(
             {
                 "path": schema.DESCRIBED_FIELD,
@@ -272,8 +225,12 @@ class Database:
             }
         )
 
+    def check_lock(self) -> None:
+        """Raises StoreBusy when the write lock was lost, so that nothing is written without it."""
+        self._lock.check()
+
     @asynccontextmanager
-    async def _moving_rows(self) -> AsyncIterator[None]:
+    async def moving_rows(self) -> AsyncIterator[None]:
         """Show the memories as they are before what follows, inside `write`, until it ends.
 
         It changes nothing that recall finds, but moves rows, and for a while no index holds them.
@@ -289,7 +246,7 @@ class Database:
         if self._visible is None:
             return version
         try:
-            self._lock.check()
+            self.check_lock()
         except StoreBusy:
             return version  # who has taken it over may have written something new
         return min(version, self._visible)
@@ -320,172 +277,47 @@ class Database:
                 try:
                     return await change()
                 finally:
-                    await self._settle(tables)
+                    await self.settle(tables)
 
-    async def _settle(self, tables: Collection[str] | None = None) -> None:
+    async def settle(self, tables: Collection[str] | None = None) -> None:
         """Make durable what was committed, by this process or by one that was killed in time."""
         if self._ledger is not None:
             await asyncio.to_thread(self._ledger.settle, tables)
 
     async def add(self, table: AsyncTable, rows: pa.Table) -> int:
         """Append rows in one commit inside `write`, and return the version that it made."""
-        self._lock.check()
+        self.check_lock()
         version: int = (await table.add(rows)).version
         if table.name == schema.MEMORIES and self._description is not None:
             before, description = self._description
             if before == version - 1:  # new rows leave the description as it was
                 self._description = version, description
-        self._committed(table, rows.num_rows)
+        self.on_commit(table, rows.num_rows)
         return version
 
     async def merge(self, table: AsyncTable, keys: list[str], rows: pa.Table) -> int:
         """Update the rows whose keys exist and insert the others, as `add` does."""
-        self._lock.check()
+        self.check_lock()
         merge = table.merge_insert(keys).when_matched_update_all().when_not_matched_insert_all()
         version: int = (await merge.execute(rows)).version
-        self._committed(table)
+        self.on_commit(table, 0)
         return version
 
     async def update(self, table: AsyncTable, keys: list[str], rows: pa.Table) -> None:
         """Update only the columns given of the rows that still exist, inside `write`."""
-        self._lock.check()
+        self.check_lock()
         await table.merge_insert(keys).when_matched_update_all().execute(rows)
-        self._committed(table)
+        self.on_commit(table, 0)
 
     async def delete(self, table: AsyncTable, predicate: str) -> None:
         """Delete rows in one commit. To be called inside `write`."""
-        self._lock.check()
+        self.check_lock()
         await table.delete(predicate)
-        self._committed(table)
-
-    def _committed(self, table: AsyncTable, new_rows: int = 0) -> None:
-        if self.location.is_service:
-            return  # fragments and indexes are its own concern
-        if table.name == schema.MEMORIES:
-            self._rows_to_index += new_rows
-        # The first commit looks too, so that a thousand short-lived processes compact as well;
-        # later ones know of so many versions, even where deletes have left few fragments.
-        if self._rows_to_index >= ROWS_BETWEEN_COMPACTIONS:
-            self._start_compaction(self.memories, overdue=True)
-        elif self._commits[table.name] % COMMITS_BETWEEN_COMPACTIONS == 0:
-            self._start_compaction(table, overdue=self._commits[table.name] > 0)
-        if self._rows_to_index >= ROWS_LEFT_UNINDEXED:
-            self._index_when_quiet()
-        self._commits[table.name] += 1
-
-    def _index_when_quiet(self) -> None:
-        if self._when_quiet is not None:
-            self._when_quiet.cancel()
-        self._when_quiet = asyncio.get_running_loop().call_later(
-            QUIET_AFTER_WRITES, lambda: self._start_compaction(self.memories, overdue=True)
-        )
-
-    def _start_compaction(self, table: AsyncTable, *, overdue: bool) -> None:
-        if overdue and table.name == schema.MEMORIES:
-            self._rows_to_index = 0
-            if self._when_quiet is not None:
-                self._when_quiet.cancel()
-                self._when_quiet = None
-        self._begin(self._compact_fragmented(table, overdue=overdue))
-
-    def _begin(self, chore: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(chore)
-        self._compactions.add(task)
-        task.add_done_callback(self._compactions.discard)
-
-    async def _compact_fragmented(self, table: AsyncTable, *, overdue: bool) -> None:
-        with self._putting_off(table):
-            if overdue or await _fragments(table) >= COMMITS_BETWEEN_COMPACTIONS:
-                await self.compact(table)
-                self._sweep_later(table)
-
-    def _sweep_later(self, table: AsyncTable) -> None:
-        """Delete in time what a compaction leaves to those who are still reading it."""
-        if table.name in self._sweeps:
-            self._sweeps[table.name].cancel()
-        self._sweeps[table.name] = asyncio.get_running_loop().call_later(
-            2 * OLD_VERSIONS_KEPT.total_seconds(), lambda: self._begin(self._sweep(table))
-        )
-
-    async def _sweep(self, table: AsyncTable) -> None:
-        with self._putting_off(table):
-            await self.write(lambda: self.tidy(table, OLD_VERSIONS_KEPT))
-
-    @contextmanager
-    def _putting_off(self, table: AsyncTable) -> Iterator[None]:
-        try:
-            with storage_errors(self.location.address):
-                yield
-        except ByHeartError as error:
-            logger.info("compaction of %s is put off: %s", table.name, error)
-
-    async def compact(self, table: AsyncTable) -> None:
-        """Merge fragments, bring indexes up to date and drop old versions, under the lock."""
-        await self.write(lambda: self.tidy(table, OLD_VERSIONS_KEPT))
-        if table.name == schema.MEMORIES:
-            await self.index()
-
-    async def index(self) -> None:
-        """Make the indexes that the memories have grown to want, while others read and write.
-
-        What can't be made for now, since others do or have written what it would hold, is left to
-        the next compaction.
-        """
-        if self.location.is_service or not await self._unindexed():
-            return
-        try:
-            async with self.exclusively("index", "another process is making the indexes"):
-                for column in await self._unindexed():
-                    await indexes.create(self.memories, column)
-        except StoreBusy as error:
-            logger.info("no index for now: %s", error)
-        except RuntimeError as error:
-            if not _OVERTAKEN.search(str(error)):
-                raise
-            logger.info("no index for now: %s", error)
-        await self.write(_nothing)  # its end makes durable what was committed
-
-    def _is_being_indexed(self) -> bool:
-        return self.location.is_disk and self.home.is_at_work("index")
-
-    async def _unindexed(self) -> list[str]:
-        return await indexes.wanted(self.memories, await self.describe())
-
-    async def tidy(
-        self,
-        table: AsyncTable,
-        keep: timedelta,
-        *,
-        orphans: bool = False,
-        after: Awaitable[None] | None = None,
-    ) -> None:
-        """Merge fragments, bring indexes up to date, drop versions older than that, inside `write`.
-
-        While an index is being made of the fragments there are, they stay as they are.
-
-        With `orphans`, what crashed writes have left behind is deleted too. `after` is a change
-        that recall does not see but by the rows that it moves, which no index holds then. A
-        database service does all that by itself, but for the change.
-        """
-        if self.location.is_service:
-            if after is not None:
-                await after
-            return
-        async with self._moving_rows():
-            if after is not None:
-                await after
-            if not orphans and await asyncio.to_thread(self._is_being_indexed):
-                return
-            self._lock.check()
-            await table.optimize(cleanup_older_than=FOR_EVER)
-        # Only what is safe on the disk may take the place of what is deleted.
-        await self._settle()
-        self._lock.check()
-        await table.optimize(cleanup_older_than=keep, delete_unverified=orphans)
+        self.on_commit(table, 0)
 
 
-async def _nothing() -> None:
-    """Change nothing."""
+def _ignore(_table: AsyncTable, _new_rows: int) -> None:
+    """A database without maintenance."""
 
 
 def _writers_apart(home: Home, location: Location) -> Path | Lease:
@@ -504,47 +336,3 @@ def _usable_folder(home: Path) -> Path:
             f"the home {home} {reason}; choose a folder: --home DIR or BYHEART_HOME"
         ) from error
     return home
-
-
-async def _fragments(table: AsyncTable) -> int:
-    stats: Any = await table.stats()  # a dict, whatever its annotation says
-    count: int = stats["fragment_stats"]["num_fragments"]
-    return count
-
-
-@contextmanager
-def storage_errors(location: str) -> Iterator[None]:
-    """Turn what the disk or the engine says of a failed access into one clear line."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        reason = _PLACE_IN_ENGINE.sub("", reason)[:300]
-        if _is_full(error):
-            raise StoreUnavailable(
-                f"the disk is full ({reason}); what was acknowledged is safe; "
-                f"make room where {location} lies and try again"
-            ) from error
-        raise StoreUnavailable(
-            f"the store at {location} can't be used: {reason}; {_advice(location, error)}"
-        ) from error
-
-
-def _advice(location: str, error: Exception) -> str:
-    if "://" in location:
-        return "check that it can be reached and what the key may do, and try again"
-    if _is_refused(error):
-        return "check the folder's permissions and the free space, or choose another --home"
-    return "its files may be damaged; look, and mend: byheart doctor"
-
-
-def _is_refused(error: Exception) -> bool:
-    """Whether the system refused access, rather than the engine what it read."""
-    is_engines = isinstance(error, RuntimeError) or "lance" in str(error).lower()
-    return not is_engines or any(word in str(error).lower() for word in _REFUSALS)
-
-
-def _is_full(error: Exception) -> bool:
-    """Whether no room was left; the engine tells the system's error by its number alone."""
-    numbers = {getattr(error, "errno", None), *map(int, _SYSTEM_ERROR.findall(str(error)))}
-    return not numbers.isdisjoint(_NO_ROOM)

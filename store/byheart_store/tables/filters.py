@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from byheart_store.inputs import checked_name
 from byheart_store.records import Filter
 
 ALL = "true"
@@ -20,6 +21,15 @@ def quoted(text: str) -> str:
 def listed(values: Iterable[str]) -> str:
     """A parenthesised SQL list of string literals; `values` must not be empty."""
     return "(" + ", ".join(quoted(value) for value in values) + ")"
+
+
+def ids_predicate(ids: Iterable[str]) -> str:
+    """The predicate that admits the memories with these ids; `ids` must not be empty.
+
+    Raises:
+        InvalidInput: one can't be an id.
+    """
+    return f"id IN {listed(checked_name(name, 'ids') or '' for name in ids)}"
 
 
 def moment(value: datetime) -> str:

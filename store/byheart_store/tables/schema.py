@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from byheart_store.errors import InvalidInput
 from byheart_store.inputs import parse_time
+from byheart_store.moments import iso
 from byheart_store.ranking.stopwords import ENGLISH
 from byheart_store.ranking.tuning import Tuning
-from byheart_store.records import iso
+from byheart_store.records import Memory
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,27 +38,14 @@ ROW_KEY = ["id", "passage"]
 EMBEDDED_KEY = [*ROW_KEY, "digest"]
 """With the digest, no vector reaches a row whose text has become another meanwhile."""
 
+VECTOR_PREFIX = "vector_"
+"""How the name of every vector column begins; the model's fingerprint follows."""
+
 DESCRIBED_FIELD = "id"
 DESCRIPTION_KEY = "byheart:store"
 
-MEMORY_COLUMNS = (
-    "id",
-    "text",
-    "namespace",
-    "session",
-    "turn",
-    "speaker",
-    "at",
-    "tags",
-    "source",
-    "metadata",
-    "created",
-    "replaces",
-    "replaced_by",
-    "replaced_at",
-    "client",
-    "token",
-)
+MEMORY_COLUMNS = tuple(one.name for one in fields(Memory))
+"""The columns of a row of passage 0 that make a memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +223,7 @@ def vector_column(
     model: str, fingerprint: str, dimension: int, tuning: Tuning | None = None
 ) -> VectorColumn:
     """The column for a model's vectors, named by the fingerprint so that no two models share it."""
-    return VectorColumn(f"vector_{fingerprint}", model, fingerprint, dimension, tuning)
+    return VectorColumn(f"{VECTOR_PREFIX}{fingerprint}", model, fingerprint, dimension, tuning)
 
 
 def vector_field(column: VectorColumn) -> pa.Field:

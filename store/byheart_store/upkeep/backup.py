@@ -18,8 +18,9 @@ from typing import IO, Any
 
 from byheart_store.errors import InvalidInput, StoreUnavailable
 from byheart_store.home import DOWNLOADS, LEDGER, MODELS, TABLES, Home
-from byheart_store.records import iso, now
-from byheart_store.tables.database import Database, storage_errors
+from byheart_store.moments import iso, now
+from byheart_store.tables.database import Database
+from byheart_store.tables.engine_errors import storage_errors
 from byheart_store.tables.ledger import DIGEST_BYTES, Recorded, read_ledger, recorded, sync_folder
 from byheart_store.tables.lock import WriteLock
 from byheart_store.tables.schema import LABELS, MEMORIES, RECALLS
@@ -202,7 +203,7 @@ async def _count(home: Home) -> int:
     try:
         return await database.memories.count_rows("passage = 0")
     finally:
-        await database.close()
+        database.close()
 
 
 def _write(

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from byheart_store.errors import StoreUnavailable
 from byheart_store.home import BENCHMARKS, SET_ASIDE, STAGING, TRAINING, Home, Work
+from byheart_store.moments import now
 from byheart_store.recall.journal import Journal
-from byheart_store.records import Purged, now
+from byheart_store.records import Purged
 from byheart_store.tables import indexes, schema
 from byheart_store.tables.database import Database
 from byheart_store.tables.filters import listed, quoted
 from byheart_store.tables.ledger import sync_folder
+from byheart_store.tables.maintenance import Maintenance
 from byheart_store.tables.rows import CONVERSATION_ORDER, searched_anew
 from byheart_store.tables.schema import ROW_KEY, SEARCHED
 
@@ -45,9 +47,10 @@ LEFTOVERS: Mapping[str, Work | None] = {BENCHMARKS: None, TRAINING: "retrain", S
 class Eraser:
     """Deletes memories, and what speaks of them."""
 
-    def __init__(self, database: Database, journal: Journal) -> None:
+    def __init__(self, database: Database, maintenance: Maintenance, journal: Journal) -> None:
         """The eraser of one open store."""
         self._database = database
+        self._maintenance = maintenance
         self._journal = journal
 
     async def matching(self, predicate: str) -> list[str]:
@@ -139,7 +142,7 @@ class Eraser:
         for table in tables:
             await _write_anew(table)
         for table in tables:
-            await self._database.tidy(table, NO_TIME, orphans=True)
+            await self._maintenance.tidy(table, NO_TIME, orphans=True)
         kept = await asyncio.to_thread(_clear, self._database.home)
         if not kept:
             description = await self._database.describe()

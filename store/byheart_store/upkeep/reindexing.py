@@ -14,8 +14,13 @@ from byheart_store.errors import InvalidInput, ModelMismatch, ModelUnavailable
 from byheart_store.models.passages import passage_text
 from byheart_store.records import Reindexed
 from byheart_store.tables.active_model import ActiveModel, add_column, check_match, column_of
-from byheart_store.tables.database import OLD_VERSIONS_KEPT, ROWS_LEFT_UNINDEXED, Database
+from byheart_store.tables.database import Database
 from byheart_store.tables.filters import listed
+from byheart_store.tables.maintenance import (
+    OLD_VERSIONS_KEPT,
+    ROWS_LEFT_UNINDEXED,
+    Maintenance,
+)
 from byheart_store.tables.rows import keyed_vectors
 from byheart_store.tables.schema import EMBEDDED_KEY, Description, VectorColumn
 
@@ -45,9 +50,10 @@ MOST_ROWS_PER_COMMIT = 25_000
 class Reindexer:
     """Fills vector columns and switches between them."""
 
-    def __init__(self, database: Database, model: ActiveModel) -> None:
+    def __init__(self, database: Database, maintenance: Maintenance, model: ActiveModel) -> None:
         """The reindexer of one open store."""
         self._database = database
+        self._maintenance = maintenance
         self._model = model
 
     async def reindex(self, model: str | None, progress: Progress | None) -> Reindexed:
@@ -139,7 +145,7 @@ class Reindexer:
         await self._database.write(lambda: self._add(column))
         await self._database.write(lambda: self._mark(column.column))
         rows = await self.fill(encoder, column, progress)
-        await self._database.index()
+        await self._maintenance.index()
         while not await self._database.write(lambda: self._activate(column)):
             rows += await self.fill(encoder, column, progress)
         return rows
@@ -212,7 +218,7 @@ class Reindexer:
             await update
         else:
             # Whoever writes or recalls next finds the rows indexed again.
-            await self._database.tidy(memories, OLD_VERSIONS_KEPT, after=update)
+            await self._maintenance.tidy(memories, OLD_VERSIONS_KEPT, after=update)
 
     async def _missing(self, column: VectorColumn) -> int:
         count = self._database.memories.count_rows(f"{column.column} IS NULL")
@@ -241,7 +247,7 @@ class Reindexer:
 
     async def _compact(self) -> None:
         for table in (self._database.memories, self._database.recalls, self._database.labels):
-            await self._database.compact(table)
+            await self._maintenance.compact(table)
 
 
 def _passages(rows: Iterable[Mapping[str, Any]], found: pa.Table) -> list[str]:

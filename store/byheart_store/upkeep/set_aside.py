@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from byheart_store.home import Home
-from byheart_store.records import now
+from byheart_store.moments import now
 
 
 class SetAside:

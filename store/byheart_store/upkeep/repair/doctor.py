@@ -15,8 +15,10 @@ from byheart_store.errors import ByHeartError, StoreUnavailable
 from byheart_store.home import Home
 from byheart_store.tables import schema
 from byheart_store.tables.active_model import ActiveModel
-from byheart_store.tables.database import Database, storage_errors
+from byheart_store.tables.database import Database
+from byheart_store.tables.engine_errors import storage_errors
 from byheart_store.tables.lock import WriteLock
+from byheart_store.tables.maintenance import Maintenance
 from byheart_store.tables.rows import keyed_vectors
 from byheart_store.tables.schema import VectorColumn
 from byheart_store.upkeep.damage import Seen
@@ -107,12 +109,14 @@ class Doctor:
         if not (interrupted or wrong or visit.to_be_embedded or visit.to_be_opened):
             return
         database = await Database.open(self._home.folder, None, self._patience)
-        model = ActiveModel(database, None)
+        maintenance, model = Maintenance(database), ActiveModel(database, None)
+        reindexer = Reindexer(database, maintenance, model)
         try:
-            await self._finish(database, Reindexer(database, model), visit, interrupted, wrong)
+            await self._finish(database, reindexer, visit, interrupted, wrong)
         finally:
             await model.close()
-            await database.close()
+            await maintenance.close()
+            database.close()
 
     async def _finish(
         self,
