@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
 from byheart_store import (
@@ -169,3 +172,18 @@ async def test_a_view_of_everything_reaches_everything(
     receipt = await ann.remember(NewMemory(text="The safe opens with 4417."))
     assert (await everything.get(receipt.id)).token == "ann"
     assert (await everything.stats()).bytes is not None
+
+
+async def test_chores_that_a_view_begins_end_with_the_store(home: Path) -> None:
+    store = await MemoryStore.open(home, purge_after_days=30)
+    store.within(["ann"], ANN).load_model()
+    await store.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_view_that_is_closed_leaves_the_store_open(
+    store: MemoryStore, ann: MemoryStore
+) -> None:
+    async with ann:
+        receipt = await ann.remember(NewMemory(text="The safe opens with 4417."))
+    assert (await store.get(receipt.id)).namespace == "ann"

@@ -114,7 +114,7 @@ class _Metered:
 
 
 class _Source:
-    """An open file, compressed or not, that is read only as far as it is no bomb."""
+    """An open file, compressed or not; reading stops when it turns out to be a bomb."""
 
     def __init__(self, path: Path, stream: IO[bytes], packed: _Metered | None) -> None:
         """`packed` is what `stream` unfolds."""

@@ -46,8 +46,8 @@ class Encoder:
     A text's vector depends on the text alone. A dynamically quantised model scales by the largest
     number in its batch, and the same text in two batches of 32 came out at cosines down to 0.98;
     so each run holds one text, which needs no padding and measured as fast or faster.
-    `tuning` is what was fitted for the model, and `second` reads the best hits once more, where
-    its folder brings them.
+    `tuning` is what was fitted for the model, and `reranker_file` is the second model that reads
+    the best hits once more, where its folder brings them.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Encoder:
     dimension: int
     max_tokens: int
     tuning: Tuning | None = None
-    second: RerankerFile | None = None
+    reranker_file: RerankerFile | None = None
 
     def __init__(self, model: TextEmbedding, reading: Reading, *, threads: int) -> None:
         self.name = reading.name
@@ -73,7 +73,11 @@ class Encoder:
         Raises:
             ModelUnavailable: it is missing or damaged.
         """
-        return None if self.second is None else load_reranker(self.second, threads=self._threads)
+        return (
+            None
+            if self.reranker_file is None
+            else load_reranker(self.reranker_file, threads=self._threads)
+        )
 
     def encode_query(self, text: str) -> Floats:
         """One query -> (d,) unit row."""

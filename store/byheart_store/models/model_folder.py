@@ -74,7 +74,7 @@ def load_folder(folder: Path, name: str, cache_dir: Path, threads: int) -> Encod
             f"{folder} declares {entries['dimension']}-d vectors, {onnx.name} gives "
             f"{encoder.dimension}-d; export the model again"
         )
-    encoder.tuning, encoder.second = tuning, declared_reranker(folder, entries)
+    encoder.tuning, encoder.reranker_file = tuning, declared_reranker(folder, entries)
     if tuning is not None and tuning.reranking.weight:
         _ = encoder.reranker  # loaded with the first model, so that no recall waits for it
     return encoder

@@ -18,7 +18,7 @@ from byheart_store.ranking.fusion import (
     with_recency,
     with_session_evidence,
 )
-from byheart_store.ranking.relevance import NEAREST_JUDGED, Calibration
+from byheart_store.ranking.relevance import NEAREST_CONSIDERED, Calibration
 from byheart_store.ranking.tuning import Tuning
 from byheart_store.records import Explanation
 
@@ -92,7 +92,7 @@ def with_nearest(evidence: Evidence, pool: Pool) -> Integers:
 
     if evidence.cosines is None:
         return pool.rows
-    count = min(NEAREST_JUDGED, len(evidence.cosines))
+    count = min(NEAREST_CONSIDERED, len(evidence.cosines))
     nearest = np.argpartition(-evidence.cosines, count - 1)[:count]
     return np.union1d(pool.rows, nearest)
 

@@ -27,7 +27,7 @@ _PASSED_OVER = frozenset(ENGLISH)
 _SATURATION = 2.2
 """k1 + 1 of LanceDB's BM25: what a word that fills a text counts at the most, times its rarity."""
 
-NEAREST_JUDGED = 10
+NEAREST_CONSIDERED = 10
 """So many of the nearest tell whether any answers."""
 
 _MOST_MEMORIES = 665
@@ -75,7 +75,7 @@ def query_features(cosines: Floats, memories: int) -> Floats:
     """(n,) cosines of the best of so many memories -> (3,) best, mean of ten, logarithm."""
     import numpy as np
 
-    count = min(NEAREST_JUDGED, len(cosines))
+    count = min(NEAREST_CONSIDERED, len(cosines))
     best = np.partition(cosines, len(cosines) - count)[-count:]
     return np.array([best.max(), best.mean(), _log(memories)])
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CANDIDATES = 200
 """The best passages of each leg that are ranked where there are too many to rank all of them.
 
-More, where so few are of too few memories.
+More are taken where these belong to fewer memories than were asked for.
 """
 
 _SECONDS_PER_DAY = 86_400

@@ -2,6 +2,10 @@
 
 The engine opens no table whose latest manifest is bad, and tells of none which files it needs. A
 manifest is a protobuf message (`lance.table.Manifest`); the few fields needed are read here.
+
+Depends on the layout that LanceDB 0.40 writes: field numbers of the message, a footer of sixteen
+bytes that ends in "LANC", file names that count up, or down from 2^64 - 1, and the folders `data`,
+`_deletions`, `_indices` and `_transactions`.
 """
 
 from __future__ import annotations

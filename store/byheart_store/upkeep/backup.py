@@ -31,11 +31,11 @@ Progress = Callable[[int, int], None]
 
 FORMAT = 1
 
-_MANIFEST = "manifest.json"
+_HEAD = "manifest.json"
 _PARTS = (TABLES, LEDGER, MODELS)
 _CHANGING = ("files.txt", "latest_version_hint.json")
 """Files that are written again; all others are immutable."""
-_LARGEST_MANIFEST = 256 << 20
+_LARGEST_HEAD = 256 << 20
 _CHUNK = 1 << 20
 _BUSY = "another backup or restore of this store is under way; try again when it has finished"
 
@@ -206,15 +206,13 @@ async def _count(home: Home) -> int:
         database.close()
 
 
-def _write(
-    staging: Path, path: Path, manifest: Mapping[str, Any], progress: Progress | None
-) -> None:
+def _write(staging: Path, path: Path, head: Mapping[str, Any], progress: Progress | None) -> None:
     path = path.resolve()
     if path.exists() and not path.is_file():
         raise InvalidInput(f"{path} is no file; give the backup another name")
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as draft:
         try:
-            _archive(staging, draft, manifest, progress)
+            _archive(staging, draft, head, progress)
             draft.flush()
             os.fsync(draft.fileno())
             draft.close()
@@ -227,14 +225,12 @@ def _write(
     sync_folder(path.parent)
 
 
-def _archive(
-    staging: Path, draft: Any, manifest: Mapping[str, Any], progress: Progress | None
-) -> None:
-    files = manifest["files"]
+def _archive(staging: Path, draft: Any, head: Mapping[str, Any], progress: Progress | None) -> None:
+    files = head["files"]
     total, done = sum(file["size"] for file in files.values()), 0
-    (staging / _MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False), encoding="utf-8")
+    (staging / _HEAD).write_text(json.dumps(head, ensure_ascii=False), encoding="utf-8")
     with tarfile.open(fileobj=draft, mode="w:gz", compresslevel=6) as archive:
-        for name in [_MANIFEST, *files]:
+        for name in [_HEAD, *files]:
             archive.add(staging / name, name, recursive=False, filter=_plain)
             done += files[name]["size"] if name in files else 0
             if progress is not None:
@@ -286,7 +282,7 @@ def _no_backup(path: Path, error: Exception) -> str:
 
 def _head(archive: tarfile.TarFile) -> dict[str, Any]:
     member = archive.next()
-    if member is None or member.name != _MANIFEST or not 0 < member.size <= _LARGEST_MANIFEST:
+    if member is None or member.name != _HEAD or not 0 < member.size <= _LARGEST_HEAD:
         raise ValueError("its list of files is missing")
     content = archive.extractfile(member)
     head = json.loads(content.read()) if content else {}

@@ -80,21 +80,21 @@ def rebuild(read: Read, checked: Checked, layout: pa.Schema) -> Rebuilt:
     own = [position for position, name in enumerate(ids) if name in anew]
     own.sort(key=lambda position: -numbers[position])
     kept = [position for position in range(len(read.sound)) if ids[position] not in anew]
-    candidates = everything.select(names).take(pa.array(own, pa.int64())).to_pylist()
-    for position, row in zip(own, candidates, strict=True):
+    broken_rows = everything.select(names).take(pa.array(own, pa.int64())).to_pylist()
+    for position, row in zip(own, broken_rows, strict=True):
         row[ROW_ID] = position
     rebuilt = Rebuilt(everything)
-    heads = _verified_heads(candidates, rebuilt, hit)
+    heads = _verified_heads(broken_rows, rebuilt, hit)
     around = everything.select(SEARCH_COLUMNS)
-    made = _made_anew(heads, candidates, around.take(pa.array(kept, pa.int64())).to_pylist)
+    made = _made_anew(heads, broken_rows, around.take(pa.array(kept, pa.int64())).to_pylist)
     rebuilt.rows = _arranged(everything, kept, made, layout)
     return rebuilt
 
 
-def _verified_heads(candidates: Iterable[Row], rebuilt: Rebuilt, hit: set[str]) -> list[Row]:
+def _verified_heads(broken_rows: Iterable[Row], rebuilt: Rebuilt, hit: set[str]) -> list[Row]:
     heads: list[Row] = []
-    candidates = [row | {"passage": _passage(row)} for row in candidates if row["id"] is not None]
-    for name, rows in by_memory(candidates):
+    broken_rows = [row | {"passage": _passage(row)} for row in broken_rows if row["id"] is not None]
+    for name, rows in by_memory(broken_rows):
         head = next((row for row in rows if _is_recoverable(row)), None)
         if head is None:
             rebuilt.lost.append(name)
@@ -135,13 +135,13 @@ def _with_defaults(head: Row) -> Row:
 
 
 def _made_anew(
-    heads: Sequence[Row], candidates: Iterable[Row], around: Callable[[], list[Row]]
+    heads: Sequence[Row], broken_rows: Iterable[Row], around: Callable[[], list[Row]]
 ) -> list[Row]:
     """All rows of the memories, each with the position of its former self as its row id."""
     if not heads:
         return []
     former: dict[tuple[str, int], Row] = {}
-    for row in candidates:
+    for row in broken_rows:
         former.setdefault((row["id"], row["passage"]), row)
     rows: list[Row] = []
     for head in heads:
