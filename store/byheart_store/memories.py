@@ -27,7 +27,7 @@ from byheart_store.records import (
     StoreStats,
 )
 from byheart_store.scope import Scope
-from byheart_store.tables.engine_errors import storage_errors, told_clearly
+from byheart_store.tables.engine_errors import storage_errors, with_storage_errors
 from byheart_store.tables.filters import ids_predicate, quoted, to_sql
 
 
@@ -47,7 +47,7 @@ class ScopedMemories:
         """The folder or URI of the database."""
         return self._engine.database.location.address
 
-    @told_clearly
+    @with_storage_errors
     async def remember(self, memory: NewMemory) -> Receipt:
         """Store one memory; when this returns, it is committed and every process finds it.
 
@@ -64,7 +64,7 @@ class ScopedMemories:
         await self._check_replaced([stamped])
         return await self._engine.group_commit.remember(stamped)
 
-    @told_clearly
+    @with_storage_errors
     async def remember_many(
         self, memories: Sequence[NewMemory], progress: Callable[[int], None] | None = None
     ) -> list[Receipt]:
@@ -95,7 +95,7 @@ class ScopedMemories:
     def _within_scope(self) -> str:
         return to_sql(self._scope.narrowed(WITH_REPLACED))
 
-    @told_clearly
+    @with_storage_errors
     async def recall(
         self,
         query: str,
@@ -133,7 +133,7 @@ class ScopedMemories:
             self._engine.journal.record(logged)
         return recall
 
-    @told_clearly
+    @with_storage_errors
     async def evidence(
         self, query: str, where: Filter = ADMIT_ALL
     ) -> tuple[Evidence, tuple[str, ...]]:
@@ -146,7 +146,7 @@ class ScopedMemories:
         question = Question(query=query, where=self._scope.narrowed(where))
         return await self._engine.recaller.evidence(question)
 
-    @told_clearly
+    @with_storage_errors
     async def feedback(
         self,
         recall_id: str,
@@ -164,7 +164,7 @@ class ScopedMemories:
             recall_id, useful, not_useful, source, self._scope
         )
 
-    @told_clearly
+    @with_storage_errors
     async def forget(
         self,
         ids: Sequence[str] = (),
@@ -199,7 +199,7 @@ class ScopedMemories:
         """What a filter describes with its replaced versions: they are to be forgotten as well."""
         return to_sql(replace(self._scope.narrowed(where), include_replaced=True))
 
-    @told_clearly
+    @with_storage_errors
     async def get(self, memory_id: str) -> Memory:
         """The memory with this id, whole.
 
@@ -223,20 +223,20 @@ class ScopedMemories:
                 for memory in page:
                     yield memory
 
-    @told_clearly
+    @with_storage_errors
     async def logged_recalls(self) -> list[LoggedRecall]:
         """The recall log, oldest first."""
         return [
             recall for recall in await self._engine.journal.recalls() if self._scope.saw(recall)
         ]
 
-    @told_clearly
+    @with_storage_errors
     async def labels(self) -> list[Label]:
         """The latest judgement of each query and memory, oldest first."""
         labels = await self._engine.journal.labels()
         return [label for label in labels if self._scope.covers(label.namespace)]
 
-    @told_clearly
+    @with_storage_errors
     async def stats(self) -> StoreStats:
         """The size and state of the store, as far as the caller reaches."""
         description = await self._engine.database.describe()

@@ -20,7 +20,7 @@ from byheart_store.records import (
 )
 from byheart_store.scope import WHOLE_STORE, Scope
 from byheart_store.tables.active_model import ModelState, store_models, tune
-from byheart_store.tables.engine_errors import told_clearly
+from byheart_store.tables.engine_errors import with_storage_errors
 from byheart_store.upkeep.reindexing import Progress
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class MemoryStore(ScopedMemories):
         """Wait for what `load_model` has begun."""
         await self._engine.chores.finish()
 
-    @told_clearly
+    @with_storage_errors
     async def model_ready(self) -> None:
         """Wait for the model.
 
@@ -146,13 +146,13 @@ class MemoryStore(ScopedMemories):
         """
         await self._engine.model.wait()
 
-    @told_clearly
+    @with_storage_errors
     async def tuning(self) -> Tuning | None:
         """What was fitted for this store's active model, or came with it; None for the defaults."""
         column = (await self._engine.database.describe()).active_column
         return column.tuning if column else None
 
-    @told_clearly
+    @with_storage_errors
     async def tune(self, tuning: Tuning | None, model: str | None = None) -> None:
         """Rank with these parameters from now on, in every process.
 
@@ -169,7 +169,7 @@ class MemoryStore(ScopedMemories):
             tuning = tuning or (await self._engine.model.wait()).tuning
         await tune(self._engine.database, tuning, model)
 
-    @told_clearly
+    @with_storage_errors
     async def purge(self) -> Purged:
         """Erase every trace of what was forgotten: from the log, old files, indexes and caches.
 
@@ -179,7 +179,7 @@ class MemoryStore(ScopedMemories):
         self._scope.check_whole("a purge")
         return await self._engine.eraser.purge()
 
-    @told_clearly
+    @with_storage_errors
     async def reindex(
         self, model: str | None = None, progress: Progress | None = None
     ) -> Reindexed:
@@ -193,7 +193,7 @@ class MemoryStore(ScopedMemories):
         self._scope.check_whole("reindex")
         return await self._engine.reindexer.reindex(model, progress)
 
-    @told_clearly
+    @with_storage_errors
     async def prepare(self, model: str, progress: Progress | None = None) -> Reindexed:
         """Embed all memories with another model without a switch: for a trial, or a quick one.
 
@@ -206,7 +206,7 @@ class MemoryStore(ScopedMemories):
         self._scope.check_whole("another model")
         return await self._engine.reindexer.prepare(model, progress)
 
-    @told_clearly
+    @with_storage_errors
     async def discard(self, model: str) -> None:
         """Drop the vectors of a model: its folder, its name or its fingerprint.
 
@@ -216,7 +216,7 @@ class MemoryStore(ScopedMemories):
         self._scope.check_whole("a model")
         await self._engine.reindexer.discard(model)
 
-    @told_clearly
+    @with_storage_errors
     async def rollback(self, progress: Progress | None = None) -> StoreModel:
         """Switch back to the model used before, at once; then embed what it has not seen.
 
@@ -229,13 +229,13 @@ class MemoryStore(ScopedMemories):
         models = await store_models(self._engine.database)
         return next(one for one in models if one.fingerprint == fingerprint)
 
-    @told_clearly
+    @with_storage_errors
     async def models(self) -> list[StoreModel]:
         """Every model that the store holds vectors of: the active, the previous, the others."""
         self._scope.check_whole("the list of models")
         return await store_models(self._engine.database)
 
-    @told_clearly
+    @with_storage_errors
     async def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """n ids -> (n, d) unit rows by the active model, each of a memory's first passage.
 

@@ -130,7 +130,7 @@ class Recaller:
             try:
                 return await self._recall(question, version, description, wait_for_model)
             except (OSError, RuntimeError):
-                was_of_another = self._snapshots.let_go(version)
+                was_of_another = self._snapshots.drop(version)
                 if not was_of_another and await self._database.memories.version() == version:
                     raise
         version, description = await self._database.described()

@@ -44,7 +44,7 @@ class Snapshots:
                 self._latest = latest or await take_snapshot(table, version, column, whole=whole)
             return self._latest  # type: ignore[return-value]
 
-    def let_go(self, version: int) -> bool:
+    def drop(self, version: int) -> bool:
         """Let go of a snapshot that can't be read; whether it was of another version than this."""
         latest, self._latest = self._latest, None
         return latest is not None and latest.version != version

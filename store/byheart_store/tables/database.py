@@ -80,7 +80,7 @@ class Database:
         location = Location.of(at, uri)
         with storage_errors(location.address):
             connection = await location.connect()
-        lock = WriteLock(_writers_apart(at, location), patience)
+        lock = WriteLock(_process_lock_of(at, location), patience)
         durable = durability == "fsync"
         ledger = Ledger(at, durable=durable) if location.is_disk else None
         database = cls(at, location, connection, lock, ledger)
@@ -320,7 +320,7 @@ def _ignore(_table: AsyncTable, _new_rows: int) -> None:
     """A database without maintenance."""
 
 
-def _writers_apart(home: Home, location: Location) -> Path | Lease:
+def _process_lock_of(home: Home, location: Location) -> Path | Lease:
     """What keeps writers apart; servers of a database service have only their own machine's."""
     return Lease(location, WRITING) if location.is_bucket else home.lock(WRITING)
 

@@ -60,7 +60,7 @@ def storage_errors(location: str) -> Iterator[None]:
         ) from error
 
 
-def told_clearly(
+def with_storage_errors(
     method: Callable[Concatenate[S, P], Awaitable[T]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     """What the disk or the engine says of a failed access becomes a `StoreUnavailable`."""

@@ -16,7 +16,7 @@ from byheart_store.errors import StoreBusy
 T = TypeVar("T")
 
 
-class Between(Protocol):
+class ProcessLock(Protocol):
     """What keeps processes apart; its name says where to look."""
 
     async def acquire(self, patience: float) -> None:
@@ -33,7 +33,7 @@ class Between(Protocol):
         """Raises StoreBusy when it is not held any more."""
 
 
-class BetweenProcesses:
+class FileProcessLock:
     """A file lock: the system frees that of a process that dies, so none is ever stale."""
 
     may_stay = False
@@ -70,11 +70,13 @@ class BetweenProcesses:
 class WriteLock:
     """An asyncio lock around one that holds between processes, or between hosts."""
 
-    def __init__(self, between: Path | Between, patience: float) -> None:
+    def __init__(self, process_lock: Path | ProcessLock, patience: float) -> None:
         """`patience` is the longest wait in seconds for other writers."""
-        self._between = BetweenProcesses(between) if isinstance(between, Path) else between
+        self._process_lock = (
+            FileProcessLock(process_lock) if isinstance(process_lock, Path) else process_lock
+        )
         self._patience = patience
-        self._within = asyncio.Lock()
+        self._task_lock = asyncio.Lock()
         self._waiting = 0
         self._has_stayed = False
 
@@ -92,33 +94,33 @@ class WriteLock:
             try:
                 yield
             finally:
-                self._has_stayed = bool(self._waiting) and self._between.may_stay
+                self._has_stayed = bool(self._waiting) and self._process_lock.may_stay
                 if not self._has_stayed:
-                    await self._between.release()
+                    await self._process_lock.release()
         finally:
-            self._within.release()
+            self._task_lock.release()
 
     def check(self) -> None:
         """Raises StoreBusy when the lock that was held was lost, so that nothing is written."""
-        self._between.check()
+        self._process_lock.check()
 
     async def _enter(self) -> None:
         self._waiting += 1
         try:
-            await asyncio.wait_for(self._within.acquire(), self._patience)
+            await asyncio.wait_for(self._task_lock.acquire(), self._patience)
         except TimeoutError:
             raise self._busy("others have") from None
         finally:
             self._waiting -= 1
-            if self._has_stayed and not self._waiting and not self._within.locked():
+            if self._has_stayed and not self._waiting and not self._task_lock.locked():
                 await self._leave()
 
     async def _leave(self) -> None:
         """Let go of what had stayed for somebody who does not come any more."""
-        async with self._within:
+        async with self._task_lock:
             if self._has_stayed:
                 self._has_stayed = False
-                await self._between.release()
+                await self._process_lock.release()
 
     async def _acquire(self, patience: float) -> None:
         stayed, self._has_stayed = self._has_stayed, False
@@ -126,15 +128,15 @@ class WriteLock:
             with suppress(StoreBusy):
                 self.check()
                 return
-            await self._between.release()
+            await self._process_lock.release()
         try:
-            await self._between.acquire(patience)
+            await self._process_lock.acquire(patience)
         except TimeoutError:
             raise self._busy("another process has") from None
 
     def _busy(self, who: str) -> StoreBusy:
         return StoreBusy(
-            f"{who} been writing for {self._patience:g} s (lock: {self._between}); try again"
+            f"{who} been writing for {self._patience:g} s (lock: {self._process_lock}); try again"
         )
 
 
