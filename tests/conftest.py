@@ -19,6 +19,10 @@ from byheart_server.__main__ import run
 from byheart_store.models.passages import EMBEDDED
 from byheart_store.tables import indexes
 
+from .encoders import share
+
+share()
+
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("exploring", deadline=None, max_examples=1_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
