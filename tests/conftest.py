@@ -23,9 +23,15 @@ from .encoders import share
 
 share()
 
-settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("quick", derandomize=True, deadline=None, max_examples=25)
+settings.register_profile("repeatable", derandomize=True, deadline=None)  # CI's: 100 examples
 settings.register_profile("exploring", deadline=None, max_examples=1_000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def examples(in_full: int) -> settings:
+    """So many examples in CI, and a share of them in `make test`."""
+    return settings(deadline=None, max_examples=in_full * settings().max_examples // 100)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
