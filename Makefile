@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint
 BASE := .venv/.installed
 DEV := .venv/.installed-dev
 DEFAULT_TESTS := not slow and not bench and not reliability
+A_WORKER_A_CORE := --numprocesses logical --dist worksteal
 
 .PHONY: help demo test lint bench clean
 
@@ -22,7 +23,7 @@ demo: $(BASE)
 	@$(BIN)/byheart demo
 
 test: $(DEV)
-	$(BIN)/python -m pytest -m "$(DEFAULT_TESTS)"
+	$(BIN)/python -m pytest $(A_WORKER_A_CORE) -m "$(DEFAULT_TESTS)"
 
 lint: $(DEV)
 	$(BIN)/ruff check

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,25 @@ import pytest
 from hypothesis import settings
 
 from byheart_server.__main__ import run
-from byheart_store.models.passages import EMBEDDED
+from byheart_store.models import EMBEDDED, declare
 from byheart_store.tables import indexes
 
-settings.register_profile("repeatable", derandomize=True, deadline=None)
+from .encoders import share
+
+share()
+
+ONE_CORE_EACH = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+"""There is a worker a core, so each has threads for one."""
+
+settings.register_profile("quick", derandomize=True, deadline=None, max_examples=25)
+settings.register_profile("repeatable", derandomize=True, deadline=None)  # CI's: 100 examples
 settings.register_profile("exploring", deadline=None, max_examples=1_000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def examples(in_full: int) -> settings:
+    """So many examples in CI, and a share of them in `make test`."""
+    return settings(deadline=None, max_examples=in_full * settings().max_examples // 100)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,6 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        for name in ONE_CORE_EACH:  # read when numpy and torch are imported, here and in children
+            os.environ.setdefault(name, "1")
     indexes.INDEXED_FROM = config.getoption("--indexed-from") or indexes.INDEXED_FROM
 
 
@@ -42,13 +58,44 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
+Fill = Callable[[Path], Awaitable[None]]
+Filled = Callable[[Fill, Path], Awaitable[Path]]
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    """Fills a home; what fills it runs once a session, and its work is copied from then on."""
+    made: dict[Fill, Path] = {}
+
+    async def at(fill: Fill, home: Path) -> Path:
+        if fill not in made:
+            first = tmp_path_factory.mktemp("filled") / "home"
+            await fill(first)
+            made[fill] = first
+        return shutil.copytree(made[fill], home, dirs_exist_ok=True)
+
+    return at
+
+
+@pytest.fixture(scope="session")
+def first_other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = shutil.copytree(EMBEDDED, tmp_path_factory.mktemp("model") / "other")
+    declare(folder, pooling="cls")
+    return folder
+
+
 @pytest.fixture
-def other_model(tmp_path: Path) -> str:
-    """A folder whose vectors have the embedded model's dimension and another meaning."""
-    folder = shutil.copytree(EMBEDDED, tmp_path / "other")
-    manifest = json.loads((folder / "byheart.json").read_text())
-    (folder / "byheart.json").write_text(json.dumps(manifest | {"pooling": "cls"}))
+def other_model(first_other_model: Path, tmp_path: Path) -> str:
+    """A folder whose vectors have the embedded model's dimension and another meaning.
+
+    Its JSON may be changed; the ONNX file is one for all tests.
+    """
+    folder = shutil.copytree(first_other_model, tmp_path / "other", ignore=_is_onnx)
+    (folder / "model.onnx").hardlink_to(first_other_model / "model.onnx")
     return str(folder)
+
+
+_is_onnx = shutil.ignore_patterns("*.onnx")
 
 
 @dataclass(frozen=True, slots=True)

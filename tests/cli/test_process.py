@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from ..conftest import Call
 
 BYHEART = [sys.executable, "-m", "byheart_server"]
 # A terminal sends Ctrl-C as a signal only to the session that it controls: the one that opened it.
@@ -55,8 +57,10 @@ def test_an_interrupt_ends_it_quietly(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*BYHEART, "remember", "-", "--home", str(tmp_path)], stdin=pipe, stdout=pipe, stderr=pipe
     )
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(timeout=3)  # it waits for the text
+    assert process.stdin is not None
+    process.stdin.write(b"half a sentence")
+    process.stdin.flush()
+    _await_reader(process.stdin.fileno())
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err.strip()) == (130, b"", b"")
@@ -67,15 +71,25 @@ def test_an_interrupt_ends_it_quietly(tmp_path: Path) -> None:
     ("answer", "code", "left"), [("n\n", 1, 1), ("\x03", 130, 1), ("y\n", 0, 0)]
 )
 def test_forgetting_at_a_terminal_is_asked_first(
-    tmp_path: Path, answer: str, code: int, left: int
+    byheart: Call, home: Path, answer: str, code: int, left: int
 ) -> None:
-    home = ["--home", str(tmp_path)]
-    subprocess.run([*BYHEART, "remember", "x", *home], check=True, capture_output=True)
+    assert byheart("remember", "x").code == 0
 
-    assert at_a_terminal([*BYHEART, "forget", "--before", "2100-01-01", *home], answer) == code
+    command = [*BYHEART, "forget", "--before", "2100-01-01", "--home", str(home)]
+    assert at_a_terminal(command, answer) == code
 
-    stats = subprocess.run([*BYHEART, "stats", "--json", *home], check=True, capture_output=True)
-    assert json.loads(stats.stdout)["memories"] == left
+    assert byheart("stats", "--json").json["memories"] == left
+
+
+def _await_reader(pipe: int) -> None:
+    """Wait until all that was written to a pipe is read, and whoever read it waits for more."""
+    import fcntl
+    import termios
+
+    deadline = time.monotonic() + 60
+    while any(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))):
+        assert time.monotonic() < deadline, "nobody reads"
+        time.sleep(0.02)
 
 
 def at_a_terminal(command: list[str], answer: str) -> int:
@@ -119,14 +133,14 @@ def _heard(terminal: int) -> bytes:
         return b""
 
 
-def test_a_reader_that_leaves_is_no_traceback(tmp_path: Path) -> None:
+def test_a_reader_that_leaves_is_no_traceback(byheart: Call, home: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("".join(f'{{"text": "{number} {"x" * 20_000}"}}\n' for number in range(20)))
-    home = ["--home", str(tmp_path / "home")]
-    subprocess.run([*BYHEART, "import", str(path), *home], check=True, capture_output=True)
+    assert byheart("import", path).code == 0
 
     pipe = subprocess.PIPE
-    process = subprocess.Popen([*BYHEART, "export", *home], stdout=pipe, stderr=pipe)
+    command = [*BYHEART, "export", "--home", str(home)]
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.read(10)

@@ -7,32 +7,16 @@ import shutil
 from datetime import timedelta
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import lancedb
 import pytest
 from lancedb.table import AsyncTable
 
 from byheart_store import MemoryStore, NewMemory
-from byheart_store.models import Encoder, loading
 from byheart_store.tables import schema
 from byheart_store.tables.lance_manifest import read_manifest
 
 LONG = "The harbour was closed for repairs. " * 120
-
-
-@pytest.fixture(autouse=True)
-def _loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The embedded model is loaded once for all stores."""
-    load = loading.load_encoder
-
-    def once(model: str | None, **named: Any) -> Encoder:
-        return _LOADED.get(model) or _LOADED.setdefault(model, load(model, **named))
-
-    monkeypatch.setattr(loading, "load_encoder", once)
-
-
-_LOADED: dict[str | None, Encoder] = {}
 
 
 @pytest.fixture(scope="session")

@@ -327,6 +327,31 @@ def tuned(byheart: Call, fit_home: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 
 @pytest.fixture(scope="module")
+def story() -> dict[str, Any]:
+    """What came of the one fit that most tests of the command begin with."""
+    return {}
+
+
+@pytest.fixture
+def fitted(
+    tuned: Call,
+    by_meaning: Path,
+    fit_home: Path,
+    story: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Call:
+    """The command line at a home where a fit was kept."""
+    if not story:
+        before = tuned("eval", by_meaning, "--json").json
+        story |= {"before": before, "outcome": tuned("fit", by_meaning, "--json")}
+        story["home"] = shutil.copytree(fit_home, fit_home.with_name("fitted"))
+    home = shutil.copytree(story["home"], tmp_path / "fitted")
+    monkeypatch.setenv("BYHEART_HOME", str(home))
+    return tuned
+
+
+@pytest.fixture(scope="module")
 def by_meaning(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Queries whose one shared word leads to another note than the one that answers."""
     queries = [(f"{{}} {query}", position) for position, (_, query) in enumerate(TOPICS)]
@@ -341,16 +366,19 @@ def literal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestCommand:
-    def test_what_helps_is_kept_and_evaluated_with(self, tuned: Call, by_meaning: Path) -> None:
-        before = tuned("eval", by_meaning, "--json").json
-        outcome = tuned("fit", by_meaning, "--json")
-        after = tuned("eval", by_meaning, "--json").json
+    def test_what_helps_is_kept_and_evaluated_with(
+        self, fitted: Call, story: dict[str, Any], by_meaning: Path
+    ) -> None:
+        before, outcome = story["before"], story["outcome"]
+        after = fitted("eval", by_meaning, "--json").json
         assert (outcome.code, outcome.err, outcome.json["kept"]) == (0, "", True)
         assert (before["fitted"], after["fitted"]) == (False, True)
         assert ndcg_of(after) > ndcg_of(before)
 
-    def test_json_tells_the_gain_and_what_was_fitted(self, tuned: Call, by_meaning: Path) -> None:
-        figures = tuned("fit", by_meaning, "--json").json
+    def test_json_tells_the_gain_and_what_was_fitted(
+        self, fitted: Call, story: dict[str, Any]
+    ) -> None:
+        figures = story["outcome"].json
         assert figures.keys() == {"kept", "queries", "gain", "ece", "tuning"}
         assert figures["gain"]["ndcg@10"].keys() == {"mean", "low", "high", "at_least"}
         assert figures["queries"] == 60
@@ -371,11 +399,11 @@ class TestCommand:
         assert not tuned("eval", by_meaning, "--json").json["fitted"]
 
     def test_a_refused_fit_leaves_an_earlier_one_in_use(
-        self, tuned: Call, by_meaning: Path, literal: Path
+        self, fitted: Call, story: dict[str, Any], literal: Path
     ) -> None:
-        assert tuned("fit", by_meaning).code == 0
-        assert tuned("fit", literal).code == 2
-        assert tuned("eval", literal, "--json").json["fitted"]
+        assert story["outcome"].code == 0
+        assert fitted("fit", literal).code == 2
+        assert fitted("eval", literal, "--json").json["fitted"]
 
     def test_what_is_not_fitted_stays_as_the_model_brings_it(
         self, tuned: Call, by_meaning: Path, tmp_path: Path
@@ -391,9 +419,11 @@ class TestCommand:
         assert figures["kept"]
         assert Tuning.from_dict(figures["tuning"]).diversity == brought.diversity
 
-    def test_a_fit_has_to_beat_what_serves(self, tuned: Call, by_meaning: Path) -> None:
-        assert tuned("fit", by_meaning).code == 0
-        assert tuned("fit", by_meaning).code == 2
+    def test_a_fit_has_to_beat_what_serves(
+        self, fitted: Call, story: dict[str, Any], by_meaning: Path
+    ) -> None:
+        assert story["outcome"].code == 0
+        assert fitted("fit", by_meaning).code == 2
 
     def test_only_the_namespaces_given_are_fitted_to(self, tuned: Call, by_meaning: Path) -> None:
         outcome = tuned("fit", by_meaning, "--namespace", "n-0", "--namespace", "n-1")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from byheart_retrain.metrics import (
@@ -24,10 +24,12 @@ from byheart_retrain.metrics import (
     reciprocal_rank,
 )
 
+from ..conftest import examples
+
 if TYPE_CHECKING:
     from byheart_retrain.metrics import Floats
 
-quickly = settings(deadline=None, max_examples=60)
+quickly = examples(60)
 ids = st.sampled_from([f"m{number}" for number in range(24)])
 rankings = st.lists(ids, unique=True, max_size=20)
 golds = st.frozensets(ids, min_size=1, max_size=14)
@@ -131,14 +133,14 @@ class TestOneRanking:
 
 
 class TestIntervals:
-    @settings(deadline=None, max_examples=20)
+    @examples(20)
     @given(columns)
     def test_an_interval_contains_the_mean(self, values: Floats) -> None:
         found = intervals(values)[0]
         assert found.low - 1e-9 <= found.mean <= found.high + 1e-9
         assert found.mean == pytest.approx(values.mean())
 
-    @settings(deadline=None, max_examples=20)
+    @examples(20)
     @given(columns)
     def test_an_interval_lies_within_the_values(self, values: Floats) -> None:
         found = intervals(values)[0]

@@ -10,12 +10,14 @@ from pathlib import Path
 import ir_measures
 import pytest
 import pytrec_eval
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from byheart_retrain.metrics import METRICS, measured
 from byheart_retrain.runs import read_run, write_qrels, write_run
 from byheart_store import InvalidInput
+
+from ..conftest import examples
 
 IR_MEASURES = {
     "ndcg@10": "nDCG@10",
@@ -105,7 +107,7 @@ def test_ids_with_spaces_survive_in_both_files(tmp_path: Path) -> None:
 names = st.text(min_size=1, max_size=12).filter(lambda name: name.isprintable() or name.isspace())
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.dictionaries(names, st.lists(names, unique=True, min_size=1, max_size=5), max_size=4))
 def test_every_run_is_read_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, rankings: dict[str, list[str]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shlex
 import subprocess
 import sys
@@ -26,6 +27,8 @@ LOCOMO = EXAMPLES / "locomo" / "split.py"
 COMPARE = EXAMPLES / "experiment" / "compare.py"
 
 Json = dict[str, Any]
+Script = Callable[..., tuple[object, str, str]]
+Printed = Callable[..., str]
 
 NAMES = [
     f"{given} {family}"
@@ -123,22 +126,51 @@ def written(path: Path, content: list[Json]) -> Path:
     return path
 
 
-def script(path: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def as_a_process(path: Path, *arguments: str | Path) -> str:
     command = [sys.executable, str(path), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-
-
-def printed(path: Path, *arguments: str | Path) -> str:
-    done = script(path, *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
-def refused(path: Path, *arguments: str | Path) -> str:
-    done = script(path, *arguments)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.count("\n") == 1
-    return done.stderr
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Script:
+    """Runs a script in this process: what it returns with or fails with, prints, complains of."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def run(path: Path, *arguments: str | Path) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        capfd.readouterr()
+        failure: object = 0
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+        except SystemExit as error:
+            failure = error.code
+        return failure, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def printed(script: Script) -> Printed:
+    def run(*command: str | Path) -> str:
+        code, out, err = script(*command)
+        assert (code, err) == (0, "")
+        return out
+
+    return run
+
+
+@pytest.fixture
+def refused(script: Script) -> Printed:
+    def run(*command: str | Path) -> str:
+        failure, out, err = script(*command)
+        assert isinstance(failure, str)  # which Python prints, and leaves with 1
+        assert (out, err) == ("", "")
+        assert "\n" not in failure
+        return failure
+
+    return run
 
 
 def ids(path: Path) -> list[str]:
@@ -152,10 +184,10 @@ def byheart(home: Path, command_at: Callable[[Path], Call]) -> Call:
 
 class TestLongMemEval:
     def test_from_the_published_file_to_the_tables(
-        self, byheart: Call, home: Path, tmp_path: Path
+        self, byheart: Call, printed: Printed, home: Path, tmp_path: Path
     ) -> None:
         file = written(tmp_path / "longmemeval_s.json", longmemeval(6))
-        table = printed(LONGMEMEVAL, file, "--home", home)
+        table = as_a_process(LONGMEMEVAL, file, "--home", home)
         assert ["in", "all", "10", "20", "19"] in [line.split() for line in table.splitlines()]
         assert "stored 300 memories in 30 namespaces" in table
 
@@ -174,7 +206,7 @@ class TestLongMemEval:
         assert byheart(*score, "--mode", "text", "--run", before).code == 0
         assert byheart(*score, "--run", after).code == 0
         runs = (file, before, after, "--format", "longmemeval", "--queries", queries)
-        figures = json.loads(printed(COMPARE, *runs, "--level", "session", "--json"))
+        figures = json.loads(as_a_process(COMPARE, *runs, "--level", "session", "--json"))
         assert (figures["level"], figures["held_out"], figures["resamples"]) == (
             *("session", 10, 10_000),
         )
@@ -185,16 +217,20 @@ class TestLongMemEval:
         for shown in ("NDCG@10", "R@1", "R@3", "R@5", "R@10", "MRR", "95% interval"):
             assert shown in text
 
-    def test_a_file_of_another_format_is_named(self, home: Path, tmp_path: Path) -> None:
+    def test_a_file_of_another_format_is_named(
+        self, refused: Printed, home: Path, tmp_path: Path
+    ) -> None:
         file = written(tmp_path / "locomo10.json", locomo())
         assert "question_id: is missing" in refused(LONGMEMEVAL, file, "--home", home)
         assert not home.exists()
 
 
 class TestLoCoMo:
-    def test_three_conversations_are_held_out(self, home: Path, tmp_path: Path) -> None:
+    def test_three_conversations_are_held_out(
+        self, printed: Printed, home: Path, tmp_path: Path
+    ) -> None:
         file = written(tmp_path / "locomo10.json", locomo())
-        table = printed(LOCOMO, file, "--home", home)
+        table = as_a_process(LOCOMO, file, "--home", home)
         assert ["in", "all", "15", "10", "10"] in [line.split() for line in table.splitlines()]
         labels = read_labels(home / "experiment" / "labels.jsonl")
         assert {one.namespace for one in labels} == {"conv-26", "conv-30"}
@@ -207,7 +243,7 @@ class TestLoCoMo:
         assert "stored 0 memories in 5 namespaces, 25 already there" in again
 
     def test_a_beir_folder_gives_the_same_parts(
-        self, byheart: Call, home: Path, tmp_path: Path
+        self, byheart: Call, printed: Printed, home: Path, tmp_path: Path
     ) -> None:
         file = written(tmp_path / "locomo10.json", locomo())
         folder = write_beir(tmp_path / "beir", locomo(), tmp_path)
@@ -230,7 +266,7 @@ class TestLoCoMo:
         assert figures["by_type"].keys() == {"fact"}
 
     def test_a_benchmark_without_these_conversations_is_refused(
-        self, home: Path, tmp_path: Path
+        self, refused: Printed, home: Path, tmp_path: Path
     ) -> None:
         file = written(tmp_path / "locomo10.json", locomo()[:2])
         error = refused(LOCOMO, file, "--home", home)
@@ -285,7 +321,9 @@ class TestCompare:
             found.append(run)
         return found
 
-    def test_a_gain_on_every_question_is_significant(self, held_out: tuple[Path, Path]) -> None:
+    def test_a_gain_on_every_question_is_significant(
+        self, printed: Printed, held_out: tuple[Path, Path]
+    ) -> None:
         before, after = self.runs(held_out, [[1] * 10, [0] * 10])
         figures = json.loads(printed(*self.compare(held_out, before, after, "--json")))
         overall = figures["overall"]
@@ -298,7 +336,9 @@ class TestCompare:
         assert overall["difference"]["recall@3"]["significant"] is False
         assert {one["questions"] for one in figures["by_type"].values()} == {2}
 
-    def test_gains_and_losses_are_none_in_the_mean(self, held_out: tuple[Path, Path]) -> None:
+    def test_gains_and_losses_are_none_in_the_mean(
+        self, printed: Printed, held_out: tuple[Path, Path]
+    ) -> None:
         before, after = self.runs(held_out, [[0, 1] * 5, [1, 0] * 5])
         text = printed(*self.compare(held_out, before, after))
         assert "significant" not in text.split("multi-hop")[0]
@@ -307,20 +347,24 @@ class TestCompare:
         assert len(rows) == 6
 
     def test_sessions_stand_at_the_rank_of_their_first_memory(
-        self, held_out: tuple[Path, Path]
+        self, printed: Printed, held_out: tuple[Path, Path]
     ) -> None:
         before, after = self.runs(held_out, [[3] * 10, [0] * 10])
         more = ("--level", "session", "--json")
         figures = json.loads(printed(*self.compare(held_out, before, after, *more)))
         assert figures["overall"]["before"]["mrr"]["mean"] == 1
 
-    def test_a_question_that_a_run_lacks_counts_as_0(self, held_out: tuple[Path, Path]) -> None:
+    def test_a_question_that_a_run_lacks_counts_as_0(
+        self, printed: Printed, held_out: tuple[Path, Path]
+    ) -> None:
         before, after = self.runs(held_out, [[0] * 10, [0] * 10])
         del after["conv-26:q0"]
         figures = json.loads(printed(*self.compare(held_out, before, after, "--json")))
         assert figures["overall"]["after"]["mrr"]["mean"] == 9 / 10
 
-    def test_a_run_of_something_else_is_refused(self, held_out: tuple[Path, Path]) -> None:
+    def test_a_run_of_something_else_is_refused(
+        self, refused: Printed, held_out: tuple[Path, Path]
+    ) -> None:
         [run] = self.runs(held_out, [[0] * 10])
         error = refused(*self.compare(held_out, run, {"other": ["m1"]}))
         assert error.startswith("compare: a run answers none of the questions held out")

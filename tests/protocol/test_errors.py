@@ -140,9 +140,7 @@ async def test_message_of_the_store_arrives_as_it_is(talk, monkeypatch):
         assert await agent.refusal("recall", query="x") == "the disk is full; make room"
 
 
-def test_lone_surrogates_are_answered(spawn):
-    wire = spawn()
-    wire.initialize()
+def test_lone_surrogates_are_answered(wire):
     answer = wire.call("remember", text="half a \ud83d smile, a whole 😀")
     memory_id = answer["result"]["structuredContent"]["id"]
     memory = wire.ask("resources/read", {"uri": f"memory://{memory_id}"})

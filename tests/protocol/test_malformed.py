@@ -21,9 +21,7 @@ LINES = [
 ]
 
 
-def test_line_that_is_no_message_is_answered_with_an_error(spawn):
-    wire = spawn()
-    wire.initialize()
+def test_line_that_is_no_message_is_answered_with_an_error(wire):
     for line, number, code in LINES:
         wire.send_line(line)
         answer = wire.receive()
@@ -32,9 +30,7 @@ def test_line_that_is_no_message_is_answered_with_an_error(spawn):
     assert wire.ask("ping")["result"] == {}
 
 
-def test_empty_lines_and_notifications_are_not_answered(spawn):
-    wire = spawn()
-    wire.initialize()
+def test_empty_lines_and_notifications_are_not_answered(wire):
     wire.send_line("")
     wire.send_line("  \t")
     wire.send("notifications/nothing")

@@ -6,6 +6,7 @@ import pytest
 
 from byheart_server.settings import Settings
 from byheart_store import InvalidInput
+from byheart_store.recall import journal
 
 
 def test_environment_names_place_and_model():
@@ -31,7 +32,8 @@ def test_switch_that_is_none_is_refused():
         Settings.from_environment({"BYHEART_LOG_RECALLS": "maybe"})
 
 
-async def test_recalls_are_not_logged_when_switched_off(talk):
+async def test_recalls_are_not_logged_when_switched_off(talk, monkeypatch):
+    monkeypatch.setattr(journal, "LOGGED_WITHIN", 0.5)
     async with talk(log_recalls=False) as agent:
         memory_id = await agent.remember("Ana plays the cello.")
         found = await agent.call("recall", query="cello")

@@ -10,19 +10,23 @@ import pytest
 
 from byheart_store import MemoryStore
 
+from .conftest import environment_of, spawning
+
 HEAVY = {"lancedb", "pyarrow", "numpy", "fastembed", "onnxruntime", "tokenizers", "rich", "torch"}
 
 
-@pytest.mark.parametrize("build", ["", "build_server(Settings(home=Path('x')))"])
-def test_server_is_built_without_heavy_imports(build):
+def test_server_is_built_without_heavy_imports():
     program = (
         "import json, sys\nfrom pathlib import Path\n"
         "from byheart_server.app import build_server\n"
         "from byheart_server.settings import Settings\n"
-        f"{build}\nprint(json.dumps(list(sys.modules)))"
+        "print(json.dumps(list(sys.modules)))\n"
+        "build_server(Settings(home=Path('x')))\nprint(json.dumps(list(sys.modules)))"
     )
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert HEAVY.isdisjoint(json.loads(output.stdout))
+    imported, built = map(json.loads, output.stdout.splitlines())
+    assert HEAVY.isdisjoint(imported)
+    assert HEAVY.isdisjoint(built)
 
 
 async def test_handshake_needs_no_store(talk, monkeypatch):
@@ -49,10 +53,21 @@ async def test_recall_answers_from_text_while_the_model_loads(talk, monkeypatch)
     assert (later["degraded"], "notice" in later) == (False, False)
 
 
-def test_first_call_may_follow_the_handshake_at_once(spawn):
-    wire = spawn()
-    wire.initialize()
-    assert wire.call("recall", query="anything")["result"]["structuredContent"]["no_match"] is True
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A server from its first word to its last, and what was heard of it."""
+    environment = environment_of(tmp_path_factory.mktemp("served") / "home")
+    with spawning(environment | {"PYTHONWARNINGS": "ignore"}) as start:
+        wire = start()
+        heard = {"initialize": wire.initialize(), "first": wire.call("recall", query="anything")}
+        wire.call("remember", text="Ana plays the cello.")
+        wire.call("recall", query="cello")
+        wire.call("recall", query="", limit=0)
+        yield heard | {"code": wire.end(), "rest": wire.rest(), "log": wire.log()}
+
+
+def test_first_call_may_follow_the_handshake_at_once(served):
+    assert served["first"]["result"]["structuredContent"]["no_match"] is True
 
 
 def test_store_opens_even_for_a_silent_client(spawn, home):
@@ -64,28 +79,17 @@ def test_store_opens_even_for_a_silent_client(spawn, home):
         time.sleep(0.05)
 
 
-def test_nothing_but_protocol_on_stdout(spawn):
-    wire = spawn()
-    assert wire.initialize()["result"]["serverInfo"]["name"] == "byheart"
-    wire.call("remember", text="Ana plays the cello.")
-    wire.call("recall", query="cello")
-    wire.call("recall", query="")
-    assert wire.end() == 0
-    assert wire.rest() == b""
+def test_nothing_but_protocol_on_stdout(served):
+    assert served["initialize"]["result"]["serverInfo"]["name"] == "byheart"
+    assert served["code"] == 0
+    assert served["rest"] == b""
 
 
-def test_log_is_quiet(spawn):
-    wire = spawn(PYTHONWARNINGS="ignore")
-    wire.initialize()
-    wire.call("remember", text="Ana plays the cello.")
-    wire.call("recall", query="", limit=0)
-    wire.end()
-    assert wire.log() == ""
+def test_log_is_quiet(served):
+    assert served["log"] == ""
 
 
-def test_text_is_utf8_whatever_the_locale(spawn):
-    wire = spawn(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", PYTHONIOENCODING="latin-1")
-    wire.initialize()
+def test_text_is_utf8_whatever_the_locale(wire):
     line = '{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"remember",'
     wire.send_line(line + '"arguments":{"text":"茶 im Tässchen 🫖"}}}')
     memory_id = wire.receive()["result"]["structuredContent"]["id"]

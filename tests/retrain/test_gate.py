@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from byheart_retrain.gate import Verdict, judged, too_few
 from byheart_retrain.guard import GuardResult, guarded
 
+from ..conftest import examples
+
 if TYPE_CHECKING:
     from byheart_retrain.guard import Values
 
-often = settings(deadline=None, max_examples=20)
+often = examples(20)
 scores = st.lists(st.floats(0, 1), min_size=30, max_size=80)
 pairs = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=30, max_size=80)
 

@@ -14,6 +14,8 @@ from byheart_retrain.benchmarks import Query
 from byheart_retrain.labels import LabelCounts, merged, read_labels, store_queries, usable
 from byheart_store import InvalidInput, MemoryStore, NewMemory
 
+from ..conftest import Filled
+
 Write = Callable[..., Path]
 
 QUERY = {"query": "Where is the jar?", "positives": ["jar"]}
@@ -33,16 +35,20 @@ def write(tmp_path: Path) -> Write:
 
 
 @pytest.fixture
-async def store(home: Path) -> AsyncIterator[MemoryStore]:
-    async with await MemoryStore.open(home) as opened:
-        await opened.remember_many(
+async def store(home: Path, filled: Filled) -> AsyncIterator[MemoryStore]:
+    async with await MemoryStore.open(await filled(three, home)) as opened:
+        yield opened
+
+
+async def three(home: Path) -> None:
+    async with await MemoryStore.open(home) as store:
+        await store.remember_many(
             [
                 NewMemory(id="jar", text="The starter is in the jar.", namespace="kitchen"),
                 NewMemory(id="oven", text="The oven is hot at the back.", namespace="kitchen"),
                 NewMemory(id="mast", text="The mast is of spruce.", namespace="boat"),
             ]
         )
-        yield opened
 
 
 def asked(text: str, *gold: str, **more: Any) -> Query:

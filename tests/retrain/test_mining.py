@@ -14,6 +14,8 @@ from byheart_retrain.mining import MOST_ABOVE, Example, mine, ranked
 from byheart_store import MemoryStore, ModelUnavailable, NewMemory
 from byheart_store.models.passages import split_passages
 
+from ..conftest import Filled
+
 GOLD = "The sourdough starter lives in the blue jar next to the window."
 NOTES = {
     "gold": GOLD,
@@ -37,13 +39,18 @@ QUERY = Query("q", "Where is the sourdough starter kept?", frozenset(["gold"]), 
 
 
 @pytest.fixture
-async def store(home: Path) -> AsyncIterator[MemoryStore]:
-    async with await MemoryStore.open(home) as opened:
+async def store(home: Path, filled: Filled) -> AsyncIterator[MemoryStore]:
+    async with await MemoryStore.open(await filled(note, home)) as opened:
+        yield opened
+
+
+async def note(home: Path) -> None:
+    """Remember all notes in the namespaces of theirs."""
+    async with await MemoryStore.open(home) as store:
         for namespace, notes in (("kitchen", NOTES), ("boat", ELSEWHERE)):
-            await opened.remember_many(
+            await store.remember_many(
                 [NewMemory(id=name, text=text, namespace=namespace) for name, text in notes.items()]
             )
-        yield opened
 
 
 def negatives(examples: Sequence[Example]) -> set[str]:

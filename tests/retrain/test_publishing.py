@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,13 @@ def mean(values: Floats) -> Mean:
 
 
 @pytest.fixture
-def report() -> Report:
+def report(whole: Report) -> Report:
+    """A report of a training, to be changed."""
+    return deepcopy(whole)
+
+
+@pytest.fixture(scope="module")
+def whole() -> Report:
     draw = np.random.default_rng(0)
     before = draw.uniform(0, 0.8, 60)
     after = before + np.where(draw.random(60) < 0.4, 0.2, 0.0)

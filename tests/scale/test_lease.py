@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from obstore.exceptions import GenericError
 from obstore.store import MemoryStore as InMemory
@@ -24,6 +24,8 @@ from byheart_store.tables import lease
 from byheart_store.tables.lease import Lease
 from byheart_store.tables.location import Location
 from byheart_store.tables.lock import WriteLock
+
+from ..conftest import examples
 
 DURATION = 1.0
 HOLDER = Path(__file__).with_name("holder.py")
@@ -206,7 +208,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(steps, min_size=15, max_size=60))
 def test_there_is_one_holder_whatever_happens_in_which_order(
     story: list[tuple[str, Any]],

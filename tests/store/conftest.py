@@ -18,6 +18,8 @@ import pytest
 from byheart_store import MemoryStore
 from byheart_store.models import Encoder, loading
 
+from ..conftest import Filled
+
 HOLD = (
     "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
     "print('held', flush=True); sys.stdin.read()"
@@ -25,9 +27,16 @@ HOLD = (
 
 
 @pytest.fixture
-async def store(home: Path) -> AsyncIterator[MemoryStore]:
-    async with await MemoryStore.open(home) as opened:
+async def store(home: Path, filled: Filled) -> AsyncIterator[MemoryStore]:
+    """A new store."""
+    async with await MemoryStore.open(await filled(nothing, home)) as opened:
         yield opened
+
+
+async def nothing(home: Path) -> None:
+    """Make a store that holds nothing yet."""
+    async with await MemoryStore.open(home):
+        pass
 
 
 @pytest.fixture

@@ -10,6 +10,13 @@ from byheart_store import (
     Recall,
     UnknownRecall,
 )
+from byheart_store.recall import journal
+
+
+@pytest.fixture
+def logged_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recall that is not in the log is given up sooner than others may need to log it."""
+    monkeypatch.setattr(journal, "LOGGED_WITHIN", 0.5)
 
 
 async def tea_time(store: MemoryStore) -> Recall:
@@ -85,7 +92,9 @@ async def test_a_recall_is_logged_as_it_was_answered(store: MemoryStore) -> None
     assert (logged.model, logged.mode, logged.degraded) == ("all-MiniLM-L6-v2", "hybrid", False)
 
 
-async def test_a_recall_out_of_the_log_takes_no_feedback(store: MemoryStore) -> None:
+async def test_a_recall_out_of_the_log_takes_no_feedback(
+    store: MemoryStore, logged_soon: None
+) -> None:
     await tea_time(store)
     silent = await store.recall("tea", log=False)
     with pytest.raises(UnknownRecall):
@@ -93,7 +102,7 @@ async def test_a_recall_out_of_the_log_takes_no_feedback(store: MemoryStore) -> 
     assert len(await store.logged_recalls()) == 1
 
 
-async def test_nothing_is_logged_when_the_log_is_off(home: Path) -> None:
+async def test_nothing_is_logged_when_the_log_is_off(home: Path, logged_soon: None) -> None:
     async with await MemoryStore.open(home, log_recalls=False) as store:
         recall = await tea_time(store)
         assert await store.logged_recalls() == []

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from byheart_store import Filter, InvalidInput, Memory, MemoryStore, NewMemory
 
+from ..conftest import examples
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NASTY = [
@@ -108,7 +110,7 @@ async def admitted(store: MemoryStore, where: Filter) -> set[str]:
     return {memory.id async for memory in store.memories(where)}
 
 
-@settings(deadline=None, max_examples=150, derandomize=True)
+@settings(examples(150), derandomize=True)
 @given(where=single | filters)
 async def test_a_filter_admits_exactly_what_it_says(nasty: MemoryStore, where: Filter) -> None:
     expected = {memory.id async for memory in nasty.memories() if _admits(where, memory)}

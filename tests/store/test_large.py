@@ -14,6 +14,8 @@ from byheart_store.recall import legs as evidence
 from byheart_store.tables import indexes, schema
 from byheart_store.upkeep.repair import Doctor
 
+from ..conftest import Filled
+
 MEMORIES = 320
 CANDIDATES = 120
 THINGS = ["kiln", "ferry", "orchard", "violin", "glacier", "bakery", "lighthouse", "telescope"]
@@ -46,11 +48,15 @@ def low_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def large(home: Path) -> AsyncIterator[MemoryStore]:
+async def large(home: Path, filled: Filled) -> AsyncIterator[MemoryStore]:
+    async with await MemoryStore.open(await filled(many, home)) as store:
+        yield store
+
+
+async def many(home: Path) -> None:
     async with await MemoryStore.open(home) as store:
         await store.remember_many([memory(number) for number in range(MEMORIES)])
         await store.reindex()
-        yield store
 
 
 async def indexed(home: Path) -> dict[str, int]:

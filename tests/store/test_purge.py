@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from byheart_store import Filter, MemoryStore, NewMemory, StoreBusy, StoreUnavailable
 from byheart_store.home import exclusive
+
+from ..conftest import Filled
 
 SECRET = "Quetzalcoatlus4417"
 TEXT = f"The bicycle cellar opens with {SECRET}."
@@ -25,8 +28,19 @@ def traces(home: Path, text: str = SECRET) -> list[str]:
 
 
 @pytest.fixture
-async def told(home: Path, store: MemoryStore) -> MemoryStore:
+async def told(home: Path, filled: Filled) -> AsyncIterator[MemoryStore]:
     """A secret in a conversation, asked for and judged, among other memories."""
+    async with await MemoryStore.open(await filled(tell, home)) as store:
+        await store.model_ready()
+        yield store
+
+
+async def tell(home: Path) -> None:
+    async with await MemoryStore.open(home) as store:
+        await _tell(home, store)
+
+
+async def _tell(home: Path, store: MemoryStore) -> None:
     await store.remember_many(
         [NewMemory(text=f"Turn {number} is about tulips.", session="talk") for number in range(70)]
     )
@@ -41,7 +55,6 @@ async def told(home: Path, store: MemoryStore) -> MemoryStore:
         (home / folder).mkdir(parents=True)
         (home / folder / "labels.jsonl").write_text(TEXT)
     await store.reindex()
-    return store
 
 
 async def secrets(store: MemoryStore) -> list[str]:

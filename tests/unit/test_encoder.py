@@ -13,9 +13,10 @@ import pytest
 
 from byheart_store.errors import ModelUnavailable
 from byheart_store.models.encoder import Encoder
-from byheart_store.models.loading import load_encoder
 from byheart_store.models.passages import EMBEDDED
 from byheart_store.ranking.tuning import DEFAULT_TUNING
+
+from ..encoders import load_anew as load_encoder
 
 
 @pytest.fixture(scope="module")

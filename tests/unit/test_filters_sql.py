@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 
 import pytest
 import pytest_asyncio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from byheart_store import Filter, Memory, MemoryStore, NewMemory, UnknownMemory
 from byheart_store.tables.filters import listed, metadata_terms, quoted, to_sql
+
+from ..conftest import examples
 
 # What closes a literal, opens another, comments the rest out, or admits everything.
 PIECES = [
@@ -94,7 +96,7 @@ async def all_of(store: MemoryStore) -> list[Memory]:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@settings(max_examples=40)
+@examples(40)
 @given(value=payloads, other=payloads)
 async def test_a_hostile_value_admits_only_what_equals_it(
     hostile: MemoryStore, value: str, other: str
@@ -112,7 +114,7 @@ async def test_a_hostile_value_admits_only_what_equals_it(
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@settings(max_examples=40)
+@examples(40)
 @given(value=payloads, other=payloads)
 async def test_a_hostile_id_names_only_the_memory_that_has_it(
     hostile: MemoryStore, value: str, other: str

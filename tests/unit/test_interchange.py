@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from byheart_store import InvalidInput, Memory, NewMemory
@@ -32,6 +32,8 @@ from byheart_store.interchange import (
     write_jsonl,
 )
 from byheart_store.interchange.source import LARGEST_FILE, LONGEST_LINE
+
+from ..conftest import examples
 
 FIELDS = [field for field in Memory.__slots__ if field != "metadata"]
 
@@ -96,7 +98,7 @@ memories = st.builds(
 
 
 @given(st.lists(memories, max_size=4))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_an_export_is_read_back_without_loss(
     tmp_path_factory: pytest.TempPathFactory, stored: list[Memory]
 ) -> None:

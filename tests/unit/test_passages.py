@@ -4,10 +4,12 @@ import random
 import time
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from byheart_store.models.passages import MAX_TOKENS, Span, count_tokens, split_passages
+
+from ..conftest import examples
 
 SPACE = " \t\n\r\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
 SPACE += "\u2028\u2029\u202f\u205f\u3000"
@@ -16,7 +18,7 @@ PROSE = "The boiler was serviced in March. Ana paid 140 euros; the invoice is in
 words = st.text(st.characters(exclude_categories=["Zs", "Zl", "Zp", "Cc"]), min_size=1, max_size=40)
 gaps = st.sampled_from([" ", "\n", "\n\n", ". ", "  ", "\t", "\n    "])
 texts = st.lists(words | gaps, max_size=120).map("".join)
-small = settings(deadline=None, max_examples=60)
+small = examples(60)
 
 
 def pieces(text: str, max_tokens: int = MAX_TOKENS) -> list[str]:
