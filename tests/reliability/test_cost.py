@@ -14,7 +14,7 @@ import pytest
 from byheart_store import Durability, MemoryStore, NewMemory
 from byheart_store.models.loading import load_encoder
 
-pytestmark = [pytest.mark.reliability, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.reliability, pytest.mark.alone, pytest.mark.timeout(300)]
 
 WARM_UP = 20
 MEMORIES = 200

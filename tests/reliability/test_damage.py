@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +25,6 @@ import pytest
 from lancedb.table import AsyncTable
 
 from byheart_store import MemoryStore, NewMemory
-from byheart_store.models import Encoder, loading
 from byheart_store.models.passages import EMBEDDED
 from byheart_store.tables import maintenance, schema
 from byheart_store.tables.lance_manifest import Manifest, read_manifest
@@ -39,20 +38,6 @@ INJECTIONS = int(os.environ.get("BYHEART_INJECTIONS", "100"))
 WORDS = ["apple", "harbour", "bench", "bicycle", "organ", "letter", "hens", "well", "chart"]
 
 Injection = Callable[["Damaged", random.Random], Coroutine[Any, Any, None]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def loaded_once() -> Iterator[None]:
-    """Models are loaded once for all stores."""
-    load = loading.load_encoder
-    loaded: dict[str | None, Encoder] = {}
-
-    def cached(model: str | None, **named: Any) -> Encoder:
-        return loaded.get(model) or loaded.setdefault(model, load(model, **named))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "load_encoder", cached)
-        yield
 
 
 def note(number: int, draw: random.Random) -> NewMemory:
@@ -404,15 +389,6 @@ HEADER = (
 )
 
 
-@pytest.fixture(scope="module")
-def printed(request: pytest.FixtureRequest) -> Iterator[list[str]]:
-    lines: list[str] = []
-    yield lines
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        print("\n" + "\n".join([HEADER, *lines]))
-
-
 async def injected(
     store: Damaged, kind: str, number: int, draw: random.Random, tally: Tally
 ) -> None:
@@ -497,7 +473,7 @@ async def ask(home: Path, name: str, memories: dict[str, list[Any]]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_is_found_and_costs_no_undamaged_memory(
-    kind: str, bases: list[Base], tmp_path: Path, printed: list[str], request: Any
+    kind: str, bases: list[Base], tmp_path: Path, request: Any
 ) -> None:
     if kind == "switch interrupted":
         bases = request.getfixturevalue("half_switched")
@@ -507,7 +483,7 @@ def test_damage_is_found_and_costs_no_undamaged_memory(
         store = Damaged.copy(bases[number % len(bases)], tmp_path / "home")
         asyncio.run(injected(store, kind, number, draw, tally))
         shutil.rmtree(store.home)
-    printed.append(tally.line())
+    print(f"\n{HEADER}\n{tally.line()}")
     assert tally.detected == INJECTIONS
     assert tally.mended == (0 if kind == "format unknown" else INJECTIONS)
     assert tally.lost == tally.reported

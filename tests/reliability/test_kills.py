@@ -19,7 +19,7 @@ import pytest
 from byheart_store import MemoryStore
 from byheart_store.models.passages import EMBEDDED
 
-pytestmark = [pytest.mark.reliability, pytest.mark.timeout(1_500)]
+pytestmark = [pytest.mark.reliability, pytest.mark.alone, pytest.mark.timeout(1_500)]
 
 PROCESSES = 8
 KILLS = 200

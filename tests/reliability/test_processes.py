@@ -14,7 +14,7 @@ import pytest
 
 from byheart_store import Memory, MemoryStore
 
-pytestmark = [pytest.mark.reliability, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.reliability, pytest.mark.alone, pytest.mark.timeout(600)]
 
 PROCESSES = 4
 NOTES = 50
