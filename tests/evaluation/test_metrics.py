@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from byheart_retrain.metrics import (
+from byheart_retrain.evaluation.metrics import (
     METRICS,
     auroc,
     calibration_curve,
@@ -25,7 +25,7 @@ from byheart_retrain.metrics import (
 )
 
 if TYPE_CHECKING:
-    from byheart_retrain.metrics import Floats
+    from byheart_retrain.evaluation.metrics import Floats
 
 quickly = settings(deadline=None, max_examples=60)
 ids = st.sampled_from([f"m{number}" for number in range(24)])
