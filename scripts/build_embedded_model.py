@@ -12,8 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from byheart_retrain import onnx_export
-from byheart_retrain.onnx_export import SENTENCES, export_onnx, quantise, sha256
+from byheart_retrain.publishing import parity as comparing
+from byheart_retrain.publishing import sha256
+from byheart_retrain.publishing.onnx_graphs import export_onnx, quantise
+from byheart_store.models import declare
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,9 +48,9 @@ def write_tokenizer(source: Path, output: Path) -> None:
         _write_json(output / name, _read_json(source / name))
 
 
-def write_manifest(source: Path, output: Path) -> None:
+def write_declaration(source: Path, output: Path) -> None:
     """Describe what was built and from what."""
-    manifest = {
+    entries = {
         "name": "all-MiniLM-L6-v2",
         "source": SOURCE,
         "source_sha256": sha256(source / "model.safetensors"),
@@ -61,11 +63,12 @@ def write_manifest(source: Path, output: Path) -> None:
         "query_prefix": "",
         "passage_prefix": "",
     }
-    _write_json(output / "byheart.json", manifest)
+    (output / "byheart.json").unlink(missing_ok=True)
+    declare(output, **entries)
 
 
 def build(output: Path, *, quantised: bool = True) -> None:
-    """Write the whole folder: model.onnx (int8, or fp32), tokenizer, licence, manifest."""
+    """Write the whole folder: model.onnx (int8, or fp32), tokenizer, licence, declaration."""
     source = source_folder()
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -78,17 +81,17 @@ def build(output: Path, *, quantised: bool = True) -> None:
     write_tokenizer(source, output)
     if output != EMBEDDED:
         shutil.copyfile(EMBEDDED / "LICENSE", output / "LICENSE")
-    write_manifest(source, output)
+    write_declaration(source, output)
 
 
 def torch_vectors(texts: list[str]) -> "NDArray[np.float32]":
     """n texts -> (n, 384) unit rows of the original model."""
-    return onnx_export.torch_vectors(source_folder(), texts)
+    return comparing.torch_vectors(source_folder(), texts)
 
 
 def parity(output: Path, texts: list[str]) -> "NDArray[np.float32]":
     """n texts -> (n,) cosines between the model in `output` and the original."""
-    return onnx_export.cosines(output, texts, torch_vectors(texts))
+    return comparing.cosines(output, texts, torch_vectors(texts))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -109,8 +112,8 @@ def main() -> None:
     build(output)
     size = (output / "model.onnx").stat().st_size / 1e6
     print(f"{output / 'model.onnx'}: {size:.1f} MB, sha256 {sha256(output / 'model.onnx')}")
-    cosines = parity(output, list(SENTENCES))
-    for cosine, sentence in zip(cosines, SENTENCES, strict=True):
+    cosines = parity(output, list(comparing.SENTENCES))
+    for cosine, sentence in zip(cosines, comparing.SENTENCES, strict=True):
         print(f"{cosine:.4f}  {sentence[:90]}")
     print(f"{cosines.mean():.4f}  mean, least {cosines.min():.4f}")
 

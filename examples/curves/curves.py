@@ -23,10 +23,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from byheart_retrain.benchmark_store import open_benchmark_store
-from byheart_retrain.benchmarks import FORMATS, Benchmark, Query, guessed, load
+from byheart_retrain.benchmarks import (
+    FORMATS,
+    Benchmark,
+    guessed,
+    load,
+    open_benchmark_store,
+)
 from byheart_retrain.evaluation import Answer, ask
-from byheart_retrain.metrics import (
+from byheart_retrain.evaluation.metrics import (
     auroc,
     calibration_curve,
     expected_calibration_error,
@@ -34,6 +39,7 @@ from byheart_retrain.metrics import (
     intervals,
     ndcg,
 )
+from byheart_retrain.queries import LabelledQuery
 from byheart_server.settings import default_home
 from byheart_store import ByHeartError, Filter, MemoryStore
 from byheart_store.ranking import DEFAULT_TUNING, Evidence, fused
@@ -79,7 +85,7 @@ async def measure(
         return answers, await swept(store, [one for one in answers if one.query.gold])
 
 
-def asked_elsewhere(queries: Sequence[Query]) -> list[Query]:
+def asked_elsewhere(queries: Sequence[LabelledQuery]) -> list[LabelledQuery]:
     """The same questions, each in a namespace where nothing answers it."""
     names = sorted({query.namespace for query in queries if query.namespace})
     draw = random.Random(0)

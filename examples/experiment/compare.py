@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from byheart_retrain.benchmarks import FORMATS, Benchmark, Query, load
-from byheart_retrain.metrics import METRICS, RESAMPLES, Interval, intervals, measured
-from byheart_retrain.runs import read_run
+from byheart_retrain.benchmarks import FORMATS, Benchmark, load, read_run
+from byheart_retrain.evaluation.metrics import METRICS, RESAMPLES, Interval, intervals, measured
+from byheart_retrain.queries import LabelledQuery
 from byheart_store import ByHeartError, InvalidInput
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def compared(before: Floats, after: Floats) -> Compared:
 
 
 def compared_by_type(
-    queries: Sequence[Query], before: Floats, after: Floats
+    queries: Sequence[LabelledQuery], before: Floats, after: Floats
 ) -> dict[str, Compared]:
     """The same for the questions of each type."""
     found = {}
@@ -91,7 +91,7 @@ def compared_by_type(
 class Judgements:
     """The questions that something answers, with what answers them: memories or sessions."""
 
-    queries: list[Query]
+    queries: list[LabelledQuery]
     gold: list[Collection[str]]
     sessions: Mapping[str, str] | None
 
@@ -123,7 +123,7 @@ def judgements(benchmark: Benchmark, level: str) -> Judgements:
     )
 
 
-def gold_sessions(query: Query, sessions: Mapping[str, str]) -> Collection[str]:
+def gold_sessions(query: LabelledQuery, sessions: Mapping[str, str]) -> Collection[str]:
     """The sessions judged to answer a question, else those of the memories that do."""
     if query.gold_sessions is not None:
         return query.gold_sessions

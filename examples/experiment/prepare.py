@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from byheart_retrain.benchmarks import Format, Query, load
-from byheart_retrain.runs import write_qrels
+from byheart_retrain.benchmarks import Format, load, write_qrels
+from byheart_retrain.queries import LabelledQuery
 from byheart_server.commands.progress import progress
 from byheart_store import ByHeartError, InvalidInput, MemoryStore, NewMemory
 from byheart_store.interchange import Imported, store_all
 
-Split: TypeAlias = Callable[[Sequence[Query]], tuple[list[Query], list[Query]]]
+Split: TypeAlias = Callable[
+    [Sequence[LabelledQuery]], tuple[list[LabelledQuery], list[LabelledQuery]]
+]
 """Tells the questions that are held out from those to learn from."""
 
 
@@ -51,7 +53,7 @@ def prepare(split: Split, formats: Sequence[Format]) -> None:
     )
 
 
-def check(held_out: Sequence[Query], labelled: Sequence[Query]) -> None:
+def check(held_out: Sequence[LabelledQuery], labelled: Sequence[LabelledQuery]) -> None:
     """Raises InvalidInput unless there is something to learn from and something to judge by."""
     if not held_out:
         raise InvalidInput("none of the questions is one to be held out; give the whole benchmark")
@@ -59,7 +61,9 @@ def check(held_out: Sequence[Query], labelled: Sequence[Query]) -> None:
         raise InvalidInput("no question to learn from has an answer; give the whole benchmark")
 
 
-def write_parts(folder: Path, held_out: Iterable[Query], labelled: Iterable[Query]) -> None:
+def write_parts(
+    folder: Path, held_out: Iterable[LabelledQuery], labelled: Iterable[LabelledQuery]
+) -> None:
     """Write what the next steps read."""
     holdout = folder / "holdout"
     holdout.mkdir(parents=True, exist_ok=True)
@@ -68,7 +72,7 @@ def write_parts(folder: Path, held_out: Iterable[Query], labelled: Iterable[Quer
     write_qrels(holdout / "qrels.txt", {query.id: query.gold for query in held_out})
 
 
-def label(query: Query) -> dict[str, Any]:
+def label(query: LabelledQuery) -> dict[str, Any]:
     """A question with its answers, as `byheart retrain --labels` reads it."""
     return {
         "id": query.id,
@@ -79,7 +83,7 @@ def label(query: Query) -> dict[str, Any]:
     }
 
 
-def question(query: Query) -> dict[str, Any]:
+def question(query: LabelledQuery) -> dict[str, Any]:
     """A question as BEIR writes it."""
     about = {"namespace": query.namespace, "type": query.type}
     return {"_id": query.id, "text": query.text, "metadata": about}
@@ -92,7 +96,9 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def print_parts(
-    held_out: Sequence[Query], rest: Sequence[Query], labelled: Sequence[Query]
+    held_out: Sequence[LabelledQuery],
+    rest: Sequence[LabelledQuery],
+    labelled: Sequence[LabelledQuery],
 ) -> None:
     """The number of questions by type, and in all."""
     counts = [Counter(query.type or "other" for query in part) for part in (held_out, rest)]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from byheart_retrain.benchmarks import Query
+from byheart_retrain.queries import LabelledQuery
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
@@ -19,7 +19,9 @@ from experiment.prepare import prepare
 HELD_OUT = ("conv-48", "conv-49", "conv-50")
 
 
-def by_conversation(queries: Sequence[Query]) -> tuple[list[Query], list[Query]]:
+def by_conversation(
+    queries: Sequence[LabelledQuery],
+) -> tuple[list[LabelledQuery], list[LabelledQuery]]:
     """The questions of the conversations held out, and the rest."""
     return (
         [query for query in queries if query.namespace in HELD_OUT],

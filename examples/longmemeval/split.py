@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from byheart_retrain.splitting import longmemeval_split
+from byheart_retrain.labels import longmemeval_split
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 

@@ -1,1 +1,1 @@
-"""The workshop: from labels to a specialist model, by way of evaluation and a gate."""
+"""The workshop: from labels to a model of one's own, by way of evaluation and a gate."""

@@ -9,11 +9,14 @@ from typing import TypeAlias
 Progress: TypeAlias = Callable[[int, int | None], None]
 """Takes how much is done, and of how much once that is known."""
 
+Advance: TypeAlias = Callable[[int], None]
+"""Takes how much more is done."""
+
 Show: TypeAlias = Callable[[str], AbstractContextManager[Progress]]
 """Shows a stage of the work by its name."""
 
 
-def counting(show: Progress, total: int) -> Callable[[int], None]:
+def counting(show: Progress, total: int) -> Advance:
     """Turn `how many more` into `how many so far, of how many`."""
     done = 0
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from byheart_retrain.benchmarks import Benchmark, Format, Query, load
+from byheart_retrain.benchmarks import Benchmark, Format, load
+from byheart_retrain.queries import LabelledQuery
 from byheart_store import InvalidInput, NewMemory
 
 from .conftest import corpus_rows, judgements, lines, query_rows
@@ -126,7 +127,7 @@ def by_id(benchmark: Benchmark) -> dict[str | None, NewMemory]:
     return {memory.id: memory for memory in benchmark.memories}
 
 
-def query(benchmark: Benchmark, name: str) -> Query:
+def query(benchmark: Benchmark, name: str) -> LabelledQuery:
     return next(found for found in benchmark.queries if found.id == name)
 
 
@@ -179,7 +180,7 @@ class TestBeir:
 
     def test_a_plain_query_is_asked_everywhere(self, beir: Path) -> None:
         (beir / "queries.jsonl").write_text('{"_id": 5, "text": "Where?", "metadata": {}}\n')
-        assert load(beir, "beir").queries == [Query("5", "Where?", frozenset())]
+        assert load(beir, "beir").queries == [LabelledQuery("5", "Where?", frozenset())]
 
     def test_other_queries_take_the_place_of_its_own(self, beir: Path, tmp_path: Path) -> None:
         chosen = tmp_path / "chosen.jsonl"

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from byheart_retrain.runs import read_run
+from byheart_retrain.benchmarks import read_run
 from byheart_store import MemoryStore, NewMemory
+from byheart_store.models import declare
 from byheart_store.ranking.tuning import DEFAULT_TUNING, Tuning
 
 from ..conftest import Call
@@ -166,9 +167,7 @@ VECTORS = replace(DEFAULT_TUNING, fusion=replace(DEFAULT_TUNING.fusion, vector=1
 
 def bring(model: str, tuning: Tuning) -> None:
     """Put a tuning into the folder of a model."""
-    manifest = Path(model) / "byheart.json"
-    content = json.loads(manifest.read_text()) | {"tuning": tuning.as_dict()}
-    manifest.write_text(json.dumps(content))
+    declare(Path(model), tuning=tuning.as_dict())
 
 
 class TestModel:

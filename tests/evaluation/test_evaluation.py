@@ -10,12 +10,18 @@ from typing import Any
 
 import pytest
 
-from byheart_retrain.benchmark_store import open_benchmark_store
-from byheart_retrain.benchmarks import Benchmark, Query, load
-from byheart_retrain.evaluation import Answer, ask, compared, folded, report
-from byheart_retrain.metrics import METRICS
-from byheart_retrain.own_queries import FEWEST_LABELLED, known_item_queries, own_queries
-from byheart_retrain.runs import read_run, write_run
+from byheart_retrain.benchmarks import (
+    Benchmark,
+    load,
+    open_benchmark_store,
+    read_run,
+    write_run,
+)
+from byheart_retrain.evaluation import METRICS, Answer, ask, compared, report
+from byheart_retrain.evaluation.asking import folded
+from byheart_retrain.labels import known_item_queries, own_queries
+from byheart_retrain.labels.own_store import FEWEST_LABELLED
+from byheart_retrain.queries import LabelledQuery
 from byheart_store import InvalidInput, Memory, MemoryStore, NewMemory
 from byheart_store.models.encoder import Encoder
 from byheart_store.records import Mode
@@ -70,7 +76,7 @@ async def store(tmp_path: Path) -> AsyncIterator[MemoryStore]:
 def answer(name: str, found: str, gold: str = "", **named: Any) -> Answer:
     """An answer with memories and gold of one letter each; sessions are the same in capitals."""
     values: dict[str, Any] = {
-        "query": Query(name, "?", frozenset(gold), type=named.pop("type", None)),
+        "query": LabelledQuery(name, "?", frozenset(gold), type=named.pop("type", None)),
         "memories": tuple(found),
         "relevances": tuple(1 / position for position, _ in enumerate(found, start=2)),
         "sessions": tuple(found.upper()),

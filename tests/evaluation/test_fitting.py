@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from collections.abc import Sequence
@@ -14,18 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from byheart_retrain.benchmarks import Query
-from byheart_retrain.fitting import (
-    FEWEST_QUERIES,
-    Judged,
-    calibrated,
-    fit,
-    folds,
-    judge,
-    logistic,
-)
+from byheart_retrain.queries import LabelledQuery
+from byheart_retrain.training import Observation, fit, observe
+from byheart_retrain.training.calibration import calibrated, logistic
+from byheart_retrain.training.fitting import FEWEST_QUERIES, folds
 from byheart_store import InvalidInput, MemoryStore, ModelUnavailable, NewMemory
-from byheart_store.models.passages import EMBEDDED
+from byheart_store.models import EMBEDDED, declare
 from byheart_store.ranking.evidence import Evidence
 from byheart_store.ranking.tuning import DEFAULT_TUNING, Tuning
 
@@ -38,14 +31,14 @@ Leg = Literal["vector", "text"]
 MEMORIES = 40
 
 
-def judged(
+def observation(
     number: int,
     trusted: Leg | None,
     *,
     namespace: str | None = None,
     gold: int | None = 0,
     draw: np.random.Generator | None = None,
-) -> Judged:
+) -> Observation:
     """A query of which one leg knows the answer, and the other one something else."""
     draw = draw or np.random.default_rng(number)
     right, wrong = draw.permutation(MEMORIES)[:2]
@@ -55,8 +48,8 @@ def judged(
     answer = right if trusted else draw.integers(MEMORIES)
     ids = tuple(f"{namespace}-{number}-{position}" for position in range(MEMORIES))
     names = frozenset() if gold is None else frozenset([ids[answer]])
-    query = Query(f"q-{number}", "a question", names, namespace)
-    return Judged(query, evidence(text, cosines), cosines, ids, names)
+    query = LabelledQuery(f"q-{number}", "a question", names, namespace)
+    return Observation(query, evidence(text, cosines), cosines, ids, names)
 
 
 def evidence(text: Floats, cosines: Floats) -> Evidence:
@@ -75,13 +68,13 @@ def evidence(text: Floats, cosines: Floats) -> Evidence:
     )
 
 
-def asked(trusted: Leg | None, count: int = 60, namespaces: int = 10) -> list[Judged]:
+def asked(trusted: Leg | None, count: int = 60, namespaces: int = 10) -> list[Observation]:
     """Queries spread over namespaces, each asked once more where nothing answers it."""
     found = []
     for number in range(count):
         namespace = f"n-{number % namespaces}"
-        found.append(judged(number, trusted, namespace=namespace))
-        found.append(judged(number, None, namespace=namespace, gold=None))
+        found.append(observation(number, trusted, namespace=namespace))
+        found.append(observation(number, None, namespace=namespace, gold=None))
     return found
 
 
@@ -133,7 +126,7 @@ class TestFolds:
 
     def test_with_few_namespaces_no_gold_memory_does(self) -> None:
         names = [frozenset([f"gold-{number % 12}"]) for number in range(48)]
-        queries = [replace(judged(n, "text"), gold=gold) for n, gold in enumerate(names)]
+        queries = [replace(observation(n, "text"), gold=gold) for n, gold in enumerate(names)]
         found = folds(queries, seed=0)
         golds = [{name for one in fold for name in one.gold} for fold in found]
         assert len(found) == 5
@@ -147,7 +140,7 @@ class TestFolds:
     def test_queries_linked_by_any_gold_memory_stay_together(self) -> None:
         links = [{"a", "b"}, {"b", "c"}, {"d"}, {"c"}, {"d", "e"}, {"f"}]
         queries = [
-            replace(judged(number, "text"), gold=frozenset(gold))
+            replace(observation(number, "text"), gold=frozenset(gold))
             for number, gold in enumerate(links)
         ]
         for fold in folds(queries, seed=0):
@@ -205,18 +198,18 @@ class TestFit:
         assert fit(asked("text", count=FEWEST_QUERIES), DEFAULT_TUNING).queries == FEWEST_QUERIES
 
     def test_one_memory_that_answers_everything_is_a_clear_error(self) -> None:
-        same = [replace(judged(n, "text"), gold=frozenset(["one"])) for n in range(40)]
+        same = [replace(observation(n, "text"), gold=frozenset(["one"])) for n in range(40)]
         with pytest.raises(InvalidInput, match="label"):
             fit(same, DEFAULT_TUNING)
 
     def test_a_query_without_memories_to_choose_from_counts_for_nothing(self) -> None:
         nothing = evidence(np.zeros(0), np.zeros(0))
-        empty = replace(judged(99, "text"), evidence=nothing, cosines=np.zeros(0), ids=())
+        empty = replace(observation(99, "text"), evidence=nothing, cosines=np.zeros(0), ids=())
         with_it = fit([*asked("text"), empty], DEFAULT_TUNING)
         assert with_it == fit(asked("text"), DEFAULT_TUNING)
 
     def test_fewer_memories_than_are_looked_at_are_enough(self) -> None:
-        small = [judged(number, "text", namespace=f"n-{number % 6}") for number in range(30)]
+        small = [observation(number, "text", namespace=f"n-{number % 6}") for number in range(30)]
         cut = [
             replace(
                 one,
@@ -250,7 +243,7 @@ class TestCalibration:
         assert after < before
 
 
-class TestJudging:
+class TestObserving:
     async def test_every_query_is_asked_where_nothing_answers_it_too(self, tmp_path: Path) -> None:
         async with await MemoryStore.open(tmp_path) as store:
             await store.remember_many(
@@ -259,9 +252,9 @@ class TestJudging:
                     NewMemory(id="mast", text="The mast is of spruce.", namespace="boat"),
                 ]
             )
-            query = Query("q", "Where is the starter?", frozenset(["jar"]), "kitchen")
-            other = Query("p", "What is the mast of?", frozenset(["mast"]), "boat")
-            here, there, *_ = await judge(store, [query, other])
+            query = LabelledQuery("q", "Where is the starter?", frozenset(["jar"]), "kitchen")
+            other = LabelledQuery("p", "What is the mast of?", frozenset(["mast"]), "boat")
+            here, there, *_ = await observe(store, [query, other])
         assert (here.ids, here.gold) == (("jar",), frozenset(["jar"]))
         assert (there.ids, there.gold) == (("mast",), frozenset())
 
@@ -269,7 +262,7 @@ class TestJudging:
         async with await MemoryStore.open(tmp_path, model="no/such-model") as store:
             await store.remember(NewMemory(id="jar", text="The starter is in the jar."))
             with pytest.raises(ModelUnavailable):
-                await judge(store, [Query("q", "Where?", frozenset(["jar"]))])
+                await observe(store, [LabelledQuery("q", "Where?", frozenset(["jar"]))])
 
 
 TOPICS = [
@@ -409,10 +402,8 @@ class TestCommand:
         self, tuned: Call, by_meaning: Path, tmp_path: Path
     ) -> None:
         folder = shutil.copytree(EMBEDDED, tmp_path / "specialist")
-        manifest = json.loads((folder / "byheart.json").read_text())
         brought = replace(DEFAULT_TUNING, diversity=replace(DEFAULT_TUNING.diversity, balance=0.9))
-        content = manifest | {"tuning": brought.as_dict()}
-        (folder / "byheart.json").write_text(json.dumps(content))
+        declare(folder, tuning=brought.as_dict())
         home = ("--home", tmp_path / "own")
         assert tuned("reindex", "--model", folder, *home).code == 0
         figures = tuned("fit", by_meaning, *home, "--json").json
@@ -448,13 +439,13 @@ def tilted(sign: int) -> Tuning:
     return replace(DEFAULT_TUNING, fusion=fusion)
 
 
-def dimmed(queries: Sequence[Judged]) -> list[Judged]:
+def dimmed(queries: Sequence[Observation]) -> list[Observation]:
     """As asked with a model whose cosines are all low, lower still where nothing answers."""
     factor = {True: 0.3, False: 0.15}
     return [replace(one, cosines=one.cosines * factor[bool(one.gold)]) for one in queries]
 
 
-def brier(queries: Sequence[Judged], vectors: tuple[float, ...]) -> float:
+def brier(queries: Sequence[Observation], vectors: tuple[float, ...]) -> float:
     """The mean squared error of the probability that anything answers."""
     calibration = replace(DEFAULT_TUNING.calibration, vectors=vectors)
     said = [calibration.answerable(None, one.cosines, 1.0, len(one.cosines)) for one in queries]

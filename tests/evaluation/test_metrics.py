@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from byheart_retrain.metrics import (
+from byheart_retrain.evaluation.metrics import (
     METRICS,
     auroc,
     calibration_curve,
@@ -27,7 +27,7 @@ from byheart_retrain.metrics import (
 from ..conftest import examples
 
 if TYPE_CHECKING:
-    from byheart_retrain.metrics import Floats
+    from byheart_retrain.evaluation.metrics import Floats
 
 quickly = examples(60)
 ids = st.sampled_from([f"m{number}" for number in range(24)])

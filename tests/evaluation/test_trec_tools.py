@@ -13,8 +13,8 @@ import pytrec_eval
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byheart_retrain.metrics import METRICS, measured
-from byheart_retrain.runs import read_run, write_qrels, write_run
+from byheart_retrain.benchmarks import read_run, write_qrels, write_run
+from byheart_retrain.evaluation.metrics import METRICS, measured
 from byheart_store import InvalidInput
 
 from ..conftest import examples

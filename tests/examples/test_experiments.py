@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 from byheart_retrain.benchmarks import load
-from byheart_retrain.labels import read_labels
-from byheart_retrain.metrics import ndcg
-from byheart_retrain.splitting import longmemeval_split
+from byheart_retrain.evaluation.metrics import ndcg
+from byheart_retrain.labels import longmemeval_split, read_labels
 
 from ..conftest import Call
 

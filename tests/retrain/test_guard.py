@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from byheart_retrain.benchmarks import Query
-from byheart_retrain.guard import (
+from byheart_retrain.evaluation.guard import (
     TOLERANCE,
     general,
     general_pairs,
@@ -16,7 +15,7 @@ from byheart_retrain.guard import (
     guarded,
     known_items,
 )
-from byheart_retrain.own_queries import known_item_queries
+from byheart_retrain.labels import known_item_queries
 from byheart_store import MemoryStore, NewMemory
 from byheart_store.models.encoder import Encoder
 from byheart_store.models.loading import load_encoder
@@ -70,7 +69,7 @@ class TestKnownItems:
             await MemoryStore.open(tmp_path / "empty") as empty,
         ):
             await full.remember_many([NewMemory(text=text) for text in MEMORIES])
-            queries: list[Query] = known_item_queries([one async for one in full.memories()])
+            queries = known_item_queries([one async for one in full.memories()])
             same = await known_items(full, full, queries)
             lost = await known_items(full, empty, queries)
         assert len(queries) == same.queries == len(MEMORIES)

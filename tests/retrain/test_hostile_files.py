@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from byheart_retrain.benchmarks import LARGEST_JSON, LARGEST_TABLE, Format, load
+from byheart_retrain.benchmarks import Format, load
+from byheart_retrain.benchmarks.loading import LARGEST_JSON
 from byheart_retrain.labels import read_labels
+from byheart_retrain.queries.readers import LARGEST_TABLE
 from byheart_store import InvalidInput
 from byheart_store.interchange import source
 

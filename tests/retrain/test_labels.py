@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from byheart_retrain.benchmarks import Query
 from byheart_retrain.labels import LabelCounts, merged, read_labels, store_queries, usable
+from byheart_retrain.queries import LabelledQuery
 from byheart_store import InvalidInput, MemoryStore, NewMemory
 
 from ..conftest import Filled
@@ -51,14 +51,14 @@ async def three(home: Path) -> None:
         )
 
 
-def asked(text: str, *gold: str, **more: Any) -> Query:
-    return Query(text, text, frozenset(gold), **more)
+def asked(text: str, *gold: str, **more: Any) -> LabelledQuery:
+    return LabelledQuery(text, text, frozenset(gold), **more)
 
 
 class TestLines:
     def test_a_line_needs_a_question_and_what_answers_it(self, write: Write) -> None:
         (found,) = read_labels(write(QUERY))
-        assert found == Query("labels.jsonl:1", "Where is the jar?", frozenset(["jar"]))
+        assert found == LabelledQuery("labels.jsonl:1", "Where is the jar?", frozenset(["jar"]))
 
     def test_a_line_may_tell_more(self, write: Write) -> None:
         more = {"id": "q", "namespace": "kitchen", "type": "place", "negatives": ["oven"]}
@@ -127,8 +127,10 @@ class TestLines:
 
 class TestMerging:
     def test_different_questions_of_one_id_get_their_own(self) -> None:
-        queries = [Query("q", text, frozenset(["jar"])) for text in ("Where?", "When?", "Where?")]
-        found = merged([*queries, Query("p", "Why?", frozenset(["jar"]))])
+        queries = [
+            LabelledQuery("q", text, frozenset(["jar"])) for text in ("Where?", "When?", "Where?")
+        ]
+        found = merged([*queries, LabelledQuery("p", "Why?", frozenset(["jar"]))])
         assert [query.text for query in found] == ["Where?", "When?", "Why?"]
         assert len({query.id for query in found}) == 3
         assert found[-1].id == "p"

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from byheart_retrain.benchmarks import Query
-from byheart_retrain.mining import MOST_ABOVE, Example, mine, ranked
+from byheart_retrain.mining import MinedExample, mine, rank
+from byheart_retrain.mining.hard_negatives import MOST_ABOVE
+from byheart_retrain.queries import LabelledQuery
 from byheart_store import MemoryStore, ModelUnavailable, NewMemory
 from byheart_store.models.passages import split_passages
 
@@ -35,7 +36,7 @@ ELSEWHERE = {
     "jib": "Old Halvard the sailmaker wants the jib back by Thursday.",
     "pump": "The bilge pump fails whenever the battery is low.",
 }
-QUERY = Query("q", "Where is the sourdough starter kept?", frozenset(["gold"]), "kitchen")
+QUERY = LabelledQuery("q", "Where is the sourdough starter kept?", frozenset(["gold"]), "kitchen")
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ async def note(home: Path) -> None:
             )
 
 
-def negatives(examples: Sequence[Example]) -> set[str]:
+def negatives(examples: Sequence[MinedExample]) -> set[str]:
     return {name for example in examples for name in example.negatives}
 
 
@@ -96,7 +97,7 @@ class TestNegatives:
 
     async def test_few_of_what_ranks_above_the_answer_are_taken(self, store: MemoryStore) -> None:
         query = replace(QUERY, gold=frozenset(["oven"]))
-        (asked,) = await ranked(store, [query], depth=20)
+        (asked,) = await rank(store, [query], depth=20)
         position = asked.ids.index("oven")
         assert position > MOST_ABOVE + 1
         mined = await mine(store, [query], negatives=20, depth=20)
@@ -116,7 +117,7 @@ class TestNegatives:
 
     async def test_a_namespace_with_too_few_is_filled_from_others(self, store: MemoryStore) -> None:
         await store.remember(NewMemory(id="alone", text="Tea is at five.", namespace="diary"))
-        query = Query("q", "When is tea?", frozenset(["alone"]), "diary")
+        query = LabelledQuery("q", "When is tea?", frozenset(["alone"]), "diary")
         (example,) = (await mine(store, [query])).examples
         assert len(example.negatives) == 4
         assert "alone" not in example.negatives
@@ -143,7 +144,7 @@ class TestNegatives:
     async def test_the_higher_ranked_are_the_likelier(self, store: MemoryStore) -> None:
         queries = [replace(QUERY, id=f"q-{number}") for number in range(40)]
         mined = await mine(store, queries, negatives=1)
-        (asked,) = await ranked(store, [QUERY])
+        (asked,) = await rank(store, [QUERY])
         order = [name for name in asked.ids if name not in ("gold", "copy", "near")]
         taken = [order.index(example.negatives[0]) for example in mined.examples]
         assert np.mean(taken) < (len(order) - 1) / 2 - 0.5
@@ -157,7 +158,7 @@ class TestNegatives:
         assert once.examples != other.examples
 
     async def test_other_queries_change_nothing(self, store: MemoryStore) -> None:
-        other = Query("p", "What is the mast of?", frozenset(["mast"]), "boat")
+        other = LabelledQuery("p", "What is the mast of?", frozenset(["mast"]), "boat")
         both = await mine(store, [other, QUERY])
         assert both.examples[1:] == (await mine(store, [QUERY])).examples
 
@@ -181,8 +182,8 @@ class TestNegatives:
 
 class TestRanked:
     async def test_it_is_the_order_of_a_recall(self, store: MemoryStore) -> None:
-        query = Query("q", "What does berth seventeen cost?", frozenset(["berth"]), "boat")
-        (asked,) = await ranked(store, [query], depth=3)
+        query = LabelledQuery("q", "What does berth seventeen cost?", frozenset(["berth"]), "boat")
+        (asked,) = await rank(store, [query], depth=3)
         recall = await store.recall(query.text, log=False)
         assert asked.ids[0] == recall.hits[0].id == "berth"
         assert len(asked.ids) == len(asked.scores) == 3
@@ -192,7 +193,7 @@ class TestRanked:
     async def test_a_query_without_a_namespace_is_asked_everywhere(
         self, store: MemoryStore
     ) -> None:
-        (asked,) = await ranked(store, [replace(QUERY, namespace=None)], depth=30)
+        (asked,) = await rank(store, [replace(QUERY, namespace=None)], depth=30)
         assert set(asked.ids) == NOTES.keys() | ELSEWHERE.keys()
 
 
@@ -208,10 +209,10 @@ class TestPassages:
         assert len(split_passages(self.LONG)) > 2
         await store.remember(NewMemory(id="long", text=self.LONG, namespace="boat"))
         for topic in ("Halyards", "Seagulls"):
-            query = Query("q", f"{topic} harbour office", frozenset(["long"]), "boat")
-            (asked,) = await ranked(store, [query])
+            query = LabelledQuery("q", f"{topic} harbour office", frozenset(["long"]), "boat")
+            (asked,) = await rank(store, [query])
             (example,) = (await mine(store, [query])).examples
-            number = asked.passages[asked.ids.index("long")]
+            number = asked.numbers[asked.ids.index("long")]
             span = split_passages(self.LONG)[number]
             assert example.texts[0] == self.LONG[span.start : span.end]
             assert topic in example.texts[0]

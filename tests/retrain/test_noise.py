@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from byheart_retrain.benchmarks import Query
+from byheart_retrain.queries import LabelledQuery
 from byheart_retrain.retraining import Outcome, Retraining, RetrainSettings
 from byheart_retrain.training import TrainingSettings
-from byheart_store import MemoryStore, NewMemory
+from byheart_store import Home, MemoryStore, NewMemory
 
 from ..world import memories, questions
 
@@ -36,12 +36,12 @@ def silent(_: str) -> Iterator[Callable[[int, int | None], None]]:
     yield lambda done, total: None
 
 
-def shuffled(seed: int) -> list[Query]:
+def shuffled(seed: int) -> list[LabelledQuery]:
     """Every question with the answer to another one, drawn at random."""
     asked = questions()
     answers = random.Random(seed).sample([one.answer for one in asked], len(asked))
     return [
-        Query(f"q{number}", one.question, frozenset({f"m{answer}"}))
+        LabelledQuery(f"q{number}", one.question, frozenset({f"m{answer}"}))
         for number, (one, answer) in enumerate(zip(asked, answers, strict=True))
     ]
 
@@ -56,9 +56,7 @@ async def retrained(store: MemoryStore, home: Path, seed: int) -> Outcome:
         rerank=False,
         training=TrainingSettings(negatives=1, fewest_steps=12),
     )
-    return await Retraining(store, trial, home / "work", home / "models", settings, silent).run(
-        shuffled(seed)
-    )
+    return await Retraining(store, Home(home), trial, settings, silent).run(shuffled(seed))
 
 
 async def test_noise_is_never_promoted(store: MemoryStore, home: Path) -> None:

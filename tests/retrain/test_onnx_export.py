@@ -11,15 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from byheart_retrain import onnx_export
-from byheart_retrain.onnx_export import (
-    SENTENCES,
-    Parity,
-    cosines,
-    publish_cross_encoder,
-    publish_onnx,
-    torch_vectors,
-)
+from byheart_retrain.publishing import Parity, onnx_folder, publish_cross_encoder, publish_onnx
+from byheart_retrain.publishing.parity import SENTENCES, cosines, torch_vectors
 from byheart_store import InvalidInput, ModelUnavailable
 from byheart_store.models.loading import load_encoder
 from byheart_store.models.passages import EMBEDDED
@@ -77,7 +70,7 @@ class TestPublishing:
         folder, _ = published
         assert (folder / "model.onnx").stat().st_size < (folder / "onnx/model.onnx").stat().st_size
 
-    def test_the_manifest_says_how_the_model_reads_and_keeps_what_it_said(
+    def test_the_declaration_says_how_the_model_reads_and_keeps_what_it_said(
         self, published: tuple[Path, Parity]
     ) -> None:
         folder, _ = published
@@ -139,7 +132,7 @@ class TestRefusals:
         self, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         folder = shutil.copytree(trained, tmp_path / "drifted")
-        monkeypatch.setattr(onnx_export, "INT8_MEAN", 1.1)
+        monkeypatch.setattr(onnx_folder, "INT8_MEAN", 1.1)
         with pytest.raises(ModelUnavailable, match=r"mean in int8 [\d.]+, needed 1\.1"):
             publish_onnx(folder)
         assert not (folder / "model.onnx").exists()

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from byheart_retrain.gate import judged
-from byheart_retrain.guard import guarded
-from byheart_retrain.metrics import intervals
-from byheart_retrain.model_card import card, hub_id
-from byheart_retrain.pictures import draw
-from byheart_retrain.publishing import publish_report, write_card, write_report
-from byheart_retrain.report import Mean, Report, Reranker
+from byheart_retrain.evaluation import decide
+from byheart_retrain.evaluation.guard import guarded
+from byheart_retrain.evaluation.metrics import intervals
+from byheart_retrain.publishing.model_card import card, hub_id
+from byheart_retrain.publishing.pictures import draw
+from byheart_retrain.publishing.report import Mean, Report, RerankerReport
+from byheart_retrain.publishing.report_files import publish_report, write_card, write_report
 
 if TYPE_CHECKING:
-    from byheart_retrain.metrics import Floats
+    from byheart_retrain.evaluation.metrics import Floats
 
 pytest.importorskip("matplotlib")
 
@@ -44,7 +44,7 @@ def whole() -> Report:
     draw = np.random.default_rng(0)
     before = draw.uniform(0, 0.8, 60)
     after = before + np.where(draw.random(60) < 0.4, 0.2, 0.0)
-    verdict = judged({"ndcg@10": before, "recall@1": before}, {"ndcg@10": after, "recall@1": after})
+    verdict = decide({"ndcg@10": before, "recall@1": before}, {"ndcg@10": after, "recall@1": after})
     sides = {"before": before, "after": after, "gain": after - before}
     return Report(
         name="my-memories",
@@ -169,7 +169,7 @@ class TestTheCard:
         assert "| not measured |" in card(report)
 
     def test_a_reranker_has_a_section_of_its_own(self, report: Report) -> None:
-        report["reranker"] = Reranker(
+        report["reranker"] = RerankerReport(
             base="cross-encoder/ms-marco-MiniLM-L6-v2",
             scores=report["scores"],
             verdict={"promoted": True, "reason": "Passed: it reads well."},

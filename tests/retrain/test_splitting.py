@@ -12,16 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byheart_retrain.benchmarks import Query
-from byheart_retrain.splitting import (
-    FEWEST_GROUPS,
-    SAME_WORDS,
-    Split,
-    linked,
-    longmemeval_split,
-    split,
-    words,
-)
+from byheart_retrain.labels import Split, longmemeval_split, split
+from byheart_retrain.labels.splitting import FEWEST_GROUPS, SAME_WORDS
+from byheart_retrain.queries import LabelledQuery
+from byheart_retrain.queries.linking import linked, words
 
 TYPES = {
     "knowledge-update": 78,
@@ -34,14 +28,16 @@ TYPES = {
 NAMES = "abcdefghijklmnopqrstuvwxyz"
 
 
-def question(number: int, *gold: str, namespace: str | None = None, kind: str = "fact") -> Query:
+def question(
+    number: int, *gold: str, namespace: str | None = None, kind: str = "fact"
+) -> LabelledQuery:
     """A question that shares too few words with any other."""
     draw = random.Random(number)
     text = " ".join("".join(draw.choices(NAMES, k=8)) for _ in range(6))
-    return Query(f"q-{number}", text, frozenset(gold), namespace, kind)
+    return LabelledQuery(f"q-{number}", text, frozenset(gold), namespace, kind)
 
 
-def parts(found: Split) -> list[list[Query]]:
+def parts(found: Split) -> list[list[LabelledQuery]]:
     return [found.train, found.dev, found.test]
 
 
@@ -49,23 +45,23 @@ def sizes(found: Split) -> tuple[int, int, int]:
     return len(found.train), len(found.dev), len(found.test)
 
 
-def ids(queries: Sequence[Query]) -> list[str]:
+def ids(queries: Sequence[LabelledQuery]) -> list[str]:
     return [query.id for query in queries]
 
 
-def namespaces(queries: Sequence[Query]) -> set[str | None]:
+def namespaces(queries: Sequence[LabelledQuery]) -> set[str | None]:
     return {query.namespace for query in queries}
 
 
 @st.composite
-def labelled(draw: st.DrawFn) -> tuple[list[Query], dict[str, str | None]]:
+def labelled(draw: st.DrawFn) -> tuple[list[LabelledQuery], dict[str, str | None]]:
     """Questions of few words about few memories, so that many have something in common."""
     count = draw(st.integers(0, 25))
     memories = [f"m-{number}" for number in range(draw(st.integers(1, 40)))]
     positions = [f"n-{number}" for number in range(draw(st.integers(1, 8)))]
     vocabulary = st.lists(st.sampled_from(NAMES), min_size=1, max_size=8).map(" ".join)
     queries = [
-        Query(
+        LabelledQuery(
             f"q-{number}",
             draw(vocabulary),
             draw(st.frozensets(st.sampled_from(memories), max_size=3)),
@@ -81,21 +77,21 @@ def labelled(draw: st.DrawFn) -> tuple[list[Query], dict[str, str | None]]:
 class TestAnySplit:
     @given(labelled())
     def test_every_question_is_in_one_part(
-        self, given: tuple[list[Query], Mapping[str, str | None]]
+        self, given: tuple[list[LabelledQuery], Mapping[str, str | None]]
     ) -> None:
         found = [name for part in parts(split(*given)) for name in ids(part)]
         assert sorted(found) == sorted(ids(given[0]))
 
     @given(labelled())
     def test_no_gold_memory_is_in_two_parts(
-        self, given: tuple[list[Query], Mapping[str, str | None]]
+        self, given: tuple[list[LabelledQuery], Mapping[str, str | None]]
     ) -> None:
         golds = [{name for query in part for name in query.gold} for part in parts(split(*given))]
         assert not any(one & other for one, other in combinations(golds, 2))
 
     @given(labelled())
     def test_the_same_words_are_not_in_two_parts(
-        self, given: tuple[list[Query], Mapping[str, str | None]]
+        self, given: tuple[list[LabelledQuery], Mapping[str, str | None]]
     ) -> None:
         asked = [[set(words(query.text)) for query in part] for part in parts(split(*given))]
         for one, other in combinations(asked, 2):
@@ -104,7 +100,7 @@ class TestAnySplit:
     @given(labelled(), st.integers(0, 5), st.randoms(use_true_random=False))
     def test_the_order_of_the_questions_does_not_matter(
         self,
-        given: tuple[list[Query], Mapping[str, str | None]],
+        given: tuple[list[LabelledQuery], Mapping[str, str | None]],
         seed: int,
         draw: random.Random,
     ) -> None:
@@ -174,7 +170,7 @@ class TestSizes:
         draw = random.Random(0)
         vocabulary = [f"word{number}" for number in range(3_000)]
         queries = [
-            Query(
+            LabelledQuery(
                 f"q-{number}",
                 "What did I say about " + " ".join(draw.choices(vocabulary, k=4)),
                 frozenset([f"m-{number}"]),
@@ -221,8 +217,8 @@ class TestGroups:
     def test_namespaces_that_ask_the_same_go_together(self) -> None:
         queries = [question(n, f"m-{n}", namespace=f"n-{n % 10}") for n in range(100)]
         same = [
-            Query("same-0", "What did I eat today?", frozenset("x"), "n-0"),
-            Query("same-1", "What did I eat, today", frozenset("y"), "n-1"),
+            LabelledQuery("same-0", "What did I eat today?", frozenset("x"), "n-0"),
+            LabelledQuery("same-1", "What did I eat, today", frozenset("y"), "n-1"),
         ]
         for seed in range(10):
             where = {

@@ -10,19 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byheart_retrain.training import (
-    MOST_FORGOTTEN,
-    Encode,
-    Example,
-    TrainingSettings,
-    best_share,
-    content_key,
-    encoding,
-    interpolated,
-    load_base,
-    passes,
-    train_encoder,
-)
+from byheart_retrain.mining import TrainingExample
+from byheart_retrain.training import Encode, TrainingSettings, train_encoder
+from byheart_retrain.training.base import load_base
+from byheart_retrain.training.interpolation import MOST_FORGOTTEN, best_share, interpolated
+from byheart_retrain.training.trainer_settings import content_key, passes
+from byheart_retrain.training.vectors import encoding
 from byheart_store import InvalidInput, ModelUnavailable
 from byheart_store.models.loading import load_encoder
 from byheart_store.models.passages import EMBEDDED_NAME
@@ -98,10 +91,11 @@ def constant(_: Encode) -> float:
     return 1.0
 
 
-def examples() -> list[Example]:
+def examples() -> list[TrainingExample]:
     texts = memories()
     return [
-        Example(one.question, texts[one.answer], (texts[one.answer - 12],)) for one in questions()
+        TrainingExample(one.question, texts[one.answer], (texts[one.answer - 12],))
+        for one in questions()
     ]
 
 
@@ -155,7 +149,7 @@ class TestTrainEncoder:
     def test_the_folder_is_loaded_by_others(self, tmp_path: Path) -> None:
         from sentence_transformers import SentenceTransformer
 
-        from byheart_retrain.onnx_export import publish_onnx
+        from byheart_retrain.publishing import publish_onnx
 
         trained = train_encoder(
             EMBEDDED_NAME, examples(), score, constant, tmp_path / "work", self.SETTINGS

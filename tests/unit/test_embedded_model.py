@@ -96,16 +96,16 @@ def builder() -> ModuleType:
     return module
 
 
-def test_the_manifest_names_the_file_that_is_shipped() -> None:
-    manifest = json.loads((EMBEDDED / "byheart.json").read_text())
+def test_the_declaration_names_the_file_that_is_shipped() -> None:
+    declaration = json.loads((EMBEDDED / "byheart.json").read_text())
     digest = hashlib.sha256((EMBEDDED / "model.onnx").read_bytes()).hexdigest()
-    assert manifest["sha256"] == digest
+    assert declaration["sha256"] == digest
 
 
-def test_the_manifest_says_how_the_model_reads() -> None:
-    manifest = json.loads((EMBEDDED / "byheart.json").read_text())
-    assert manifest["license"] == "Apache-2.0"
-    read = {key: manifest[key] for key in ("dimension", "pooling", "max_tokens")}
+def test_the_declaration_says_how_the_model_reads() -> None:
+    declaration = json.loads((EMBEDDED / "byheart.json").read_text())
+    assert declaration["license"] == "Apache-2.0"
+    read = {key: declaration[key] for key in ("dimension", "pooling", "max_tokens")}
     assert read == {"dimension": 384, "pooling": "mean", "max_tokens": 256}
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from byheart_retrain.benchmark_store import open_benchmark_store
-from byheart_retrain.benchmarks import Benchmark, Format, guessed, load
+from byheart_retrain.benchmarks import Benchmark, Format, guessed, load, open_benchmark_store
 from byheart_retrain.progress import counting
 from byheart_server.commands.progress import progress
 from byheart_server.opening import open_store

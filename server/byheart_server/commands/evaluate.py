@@ -11,17 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from byheart_retrain.benchmarks import (
-    FORMATS,
-    Benchmark,
-    Format,
-    Query,
-    asked_elsewhere,
-)
+from byheart_retrain.benchmarks import FORMATS, Benchmark, Format, read_run, write_run
 from byheart_retrain.evaluation import Answer, ask, compared, report
-from byheart_retrain.own_queries import own_queries
+from byheart_retrain.labels import own_queries
 from byheart_retrain.progress import counting
-from byheart_retrain.runs import read_run, write_run
+from byheart_retrain.queries import LabelledQuery, asked_elsewhere
 from byheart_server.commands.benchmark import open_embedded, read_benchmark
 from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import counted, print_json
@@ -141,7 +135,7 @@ async def _open_own(settings: Settings) -> MemoryStore:
 
 async def _ask(
     store: MemoryStore,
-    queries: list[Query],
+    queries: list[LabelledQuery],
     sessions: Mapping[str, str],
     mode: Mode,
     limit: int,

@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
-from byheart_retrain.benchmarks import FORMATS, Benchmark, Format, Query
-from byheart_retrain.fitting import Fit, fit, judge
+from byheart_retrain.benchmarks import FORMATS, Benchmark, Format
 from byheart_retrain.labels import store_queries
 from byheart_retrain.progress import counting
+from byheart_retrain.queries import LabelledQuery
+from byheart_retrain.training import Fit, fit, observe
 from byheart_server.commands.benchmark import open_embedded, read_benchmark
 from byheart_server.commands.opened import with_store
 from byheart_server.commands.options import json_option, settings_options
@@ -85,11 +86,11 @@ async def _fit_benchmark(settings: Settings, benchmark: Benchmark) -> Fit:
         return await _fitted(store, benchmark.queries)
 
 
-async def _fitted(store: MemoryStore, queries: list[Query]) -> Fit:
+async def _fitted(store: MemoryStore, queries: list[LabelledQuery]) -> Fit:
     with progress("asking") as show:
-        judged = await judge(store, queries, counting(show, len(queries)))
+        observations = await observe(store, queries, counting(show, len(queries)))
     # What serves is what has to be beaten, and a model's reranker stays as it is.
-    return await asyncio.to_thread(fit, judged, await store.tuning() or DEFAULT_TUNING)
+    return await asyncio.to_thread(fit, observations, await store.tuning() or DEFAULT_TUNING)
 
 
 def _figures(found: Fit) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from byheart_retrain.candidates import Candidate, candidate, candidates
+from byheart_retrain.publishing import Candidate, candidate, candidates
 from byheart_server.commands.opened import with_store
 from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import counted, print_json

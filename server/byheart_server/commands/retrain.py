@@ -18,11 +18,10 @@ from byheart_server.settings import Settings
 from byheart_store import ByHeartError, Home, InvalidInput, MemoryStore
 
 if TYPE_CHECKING:
-    from byheart_retrain.benchmarks import Query
+    from byheart_retrain.queries import LabelledQuery
     from byheart_retrain.retraining import Outcome, RetrainSettings
 
 _DONE, _REFUSED = 0, 2
-_BUSY = "another retraining is under way in this home; try again when it has ended"
 _NO_LABELS = (
     "labels: nothing was found useful yet. Labels come about as agents give feedback on what they "
     "recalled, as you judge recalls yourself (byheart label), or from a file (--labels FILE)"
@@ -113,9 +112,7 @@ def retrain_command(
                 await store.reindex(str(folder), show)
         return found
 
-    settings.home.mkdir(parents=True, exist_ok=True)
-    with Home(settings.home).exclusively("retrain", _BUSY):
-        outcome = with_store(settings, work)
+    outcome = with_store(settings, work)
     if as_json:
         print_json(_figures(outcome, promoted=outcome.passed and promote))
     else:
@@ -145,14 +142,12 @@ async def _retrained(
         raise InvalidInput(_NO_LABELS)
     if namespaces:
         found = await _within(store, found, namespaces)
-    home = Home(settings.home)
-    work, models = home.training, home.downloads
-    return await Retraining(store, trial, work, models, wanted, progress).run(found)
+    return await Retraining(store, Home(settings.home), trial, wanted, progress).run(found)
 
 
 async def _within(
-    store: MemoryStore, queries: list[Query], namespaces: Sequence[str]
-) -> list[Query]:
+    store: MemoryStore, queries: list[LabelledQuery], namespaces: Sequence[str]
+) -> list[LabelledQuery]:
     """Those of the namespaces; a question of none is asked where its answers lie."""
     from byheart_retrain.labels import usable
 
