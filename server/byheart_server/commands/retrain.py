@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from byheart_server.commands.opened import with_store
 from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import print_json
 from byheart_server.commands.progress import progress
+from byheart_server.opening import with_store
 from byheart_server.settings import Settings
 from byheart_store import ByHeartError, Home, InvalidInput, MemoryStore
 
@@ -107,11 +107,8 @@ def retrain_command(
     )
 
     async def work(store: MemoryStore) -> Outcome:
-        found = await _retrained(store, settings, labels, queries, namespaces, wanted)
-        if found.passed and promote:
-            with progress("promoting") as show:
-                await store.reindex(str(folder), show)
-        return found
+        chosen = await _labelled(store, labels, queries, namespaces)
+        return await _retrained(store, settings, chosen, wanted, promote=promote)
 
     settings.home.mkdir(parents=True, exist_ok=True)
     with Home(settings.home).exclusively("retrain", _BUSY):
@@ -123,19 +120,11 @@ def retrain_command(
     return _DONE if outcome.passed else _REFUSED
 
 
-async def _retrained(
-    store: MemoryStore,
-    settings: Settings,
-    labels: Sequence[Path],
-    queries: Path | None,
-    namespaces: Sequence[str],
-    wanted: RetrainSettings,
-) -> Outcome:
+async def _labelled(
+    store: MemoryStore, labels: Sequence[Path], queries: Path | None, namespaces: Sequence[str]
+) -> list[Query]:
+    """The labelled questions to learn from: of the files, or of the store's own recall log."""
     from byheart_retrain.labels import merged, read_labels, store_queries
-    from byheart_retrain.retraining import Retraining
-
-    async def trial(model: str) -> MemoryStore:
-        return await MemoryStore.open(settings.home, uri=settings.uri, model=model, trial=True)
 
     if labels:
         found = merged(query for path in labels for query in read_labels(path, queries))
@@ -143,11 +132,30 @@ async def _retrained(
         found = await store_queries(store)
     if not found:
         raise InvalidInput(_NO_LABELS)
-    if namespaces:
-        found = await _within(store, found, namespaces)
+    return await _within(store, found, namespaces) if namespaces else found
+
+
+async def _retrained(
+    store: MemoryStore,
+    settings: Settings,
+    queries: list[Query],
+    wanted: RetrainSettings,
+    *,
+    promote: bool,
+) -> Outcome:
+    """Train on the questions; a model that passes is promoted where that is wanted."""
+    from byheart_retrain.retraining import Retraining
+
+    async def trial(model: str) -> MemoryStore:
+        return await MemoryStore.open(settings.home, uri=settings.uri, model=model, trial=True)
+
     home = Home(settings.home)
     work, models = home.training, home.downloads
-    return await Retraining(store, trial, work, models, wanted, progress).run(found)
+    outcome = await Retraining(store, trial, work, models, wanted, progress).run(queries)
+    if outcome.passed and promote:
+        with progress("promoting") as show:
+            await store.reindex(str(wanted.output), show)
+    return outcome
 
 
 async def _within(
