@@ -1,4 +1,4 @@
-"""A server process that speaks HTTP, and agents with tokens before its door."""
+"""A server process that speaks HTTP, and agents with tokens before its gateway."""
 
 from __future__ import annotations
 

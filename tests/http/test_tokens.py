@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from byheart_server.access import Grant
-from byheart_server.http_server import Listening, parse_address
-from byheart_server.tokens import read_tokens
+from byheart_server.access.grants import Grant
+from byheart_server.http_server.listening import Listening, parse_address
+from byheart_server.http_server.tokens import read_tokens
 from byheart_store import InvalidInput
 
 from ..conftest import Call

@@ -1,4 +1,4 @@
-"""An agent at a server's door: in memory, over a subprocess, or on the bare wire."""
+"""An agent that talks to a server: in memory, over a subprocess, or on the bare wire."""
 
 import json
 import os

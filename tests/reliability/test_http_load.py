@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from byheart_server.door import BODY_PATIENCE
-from byheart_server.http_server import HEAD_PATIENCE, MOST_CONNECTIONS
+from byheart_server.http_server.gateway import BODY_PATIENCE
+from byheart_server.http_server.uvicorn_internals import HEAD_PATIENCE, MOST_CONNECTIONS
 from byheart_store import MemoryStore
 
 from ..http.serving import ACCEPT, Served, bearer, served, token_file

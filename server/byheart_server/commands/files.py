@@ -11,10 +11,10 @@ from typing import Literal
 
 import click
 
-from byheart_server.commands.opened import with_store
 from byheart_server.commands.options import filter_options, json_option, settings_options
 from byheart_server.commands.printing import counted, print_json
 from byheart_server.commands.progress import progress
+from byheart_server.opening import with_store
 from byheart_server.settings import Settings
 from byheart_store import Filter, MemoryStore, NewMemory
 from byheart_store.interchange import (

@@ -15,10 +15,10 @@ from byheart_retrain.progress import counting
 from byheart_retrain.queries import LabelledQuery
 from byheart_retrain.training import Fit, fit, observe
 from byheart_server.commands.benchmark import open_embedded, read_benchmark
-from byheart_server.commands.opened import with_store
 from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import print_json
 from byheart_server.commands.progress import progress
+from byheart_server.opening import with_store
 from byheart_server.settings import Settings
 from byheart_store import MemoryStore
 from byheart_store.ranking import DEFAULT_TUNING, Tuning

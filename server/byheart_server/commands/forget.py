@@ -6,9 +6,9 @@ import sys
 
 import click
 
-from byheart_server.commands.opened import opened
 from byheart_server.commands.options import filter_options, json_option, settings_options
 from byheart_server.commands.printing import counted, print_json
+from byheart_server.opening import store_and_runner
 from byheart_server.settings import Settings
 from byheart_store import Filter, Forgotten, Home, Purged, StoreUnavailable
 
@@ -52,7 +52,7 @@ def forget_command(
         raise StoreUnavailable(
             f"there is no store at {settings.home}; name the right folder: --home DIR"
         )
-    with opened(settings) as (store, runner):
+    with store_and_runner(settings) as (store, runner):
         if ids or condition or not purge:
             forgotten = runner.run(store.forget(ids, where=condition, dry_run=True))
             if forgotten.ids and not dry_run:

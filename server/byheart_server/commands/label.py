@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import click
 
-from byheart_server.commands.opened import opened
 from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import counted, day, indented, print_json
+from byheart_server.opening import store_and_runner
 from byheart_server.settings import Settings
 from byheart_store import Label, LoggedRecall, Memory, MemoryStore, UnknownMemory
 
@@ -31,7 +31,7 @@ class _Question:
     recall: LoggedRecall
     memory: Memory
     relevance: float
-    place: int
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def label_command(settings: Settings, as_json: bool) -> None:
     # With --json, standard output belongs to the one object.
     screen = _Screen(err=as_json)
 
-    with opened(settings) as (store, runner):
+    with store_and_runner(settings) as (store, runner):
         given = _ask_all(store, runner, screen)
     if as_json:
         print_json({name: given[name] for name in ("useful", "not_useful", "skipped", "left")})
@@ -94,30 +94,30 @@ def _ask_all(store: MemoryStore, runner: asyncio.Runner, screen: _Screen) -> Cou
     given: Counter[str] = Counter()
     hits = runner.run(_open_hits(store))
     last: _Judgement | None = None
-    place, shown = 0, ""
+    position, shown = 0, ""
     try:
-        while place < len(hits):
-            question = runner.run(_question(store, hits[place], place))
+        while position < len(hits):
+            question = runner.run(_question(store, hits[position], position))
             if question is None:
-                place += 1
+                position += 1
                 continue
             if question.recall.recall_id != shown:
                 shown = question.recall.recall_id
                 screen.show(_heading(question.recall))
-            key = _ask(question, screen, f"{place + 1:,} of {len(hits):,}")
+            key = _ask(question, screen, f"{position + 1:,} of {len(hits):,}")
             if key == "q":
                 break
             if key == "u":
-                place, last = last.question.place if last else place, None
+                position, last = last.question.position if last else position, None
                 continue
             if last is not None:
                 given[runner.run(_save(store, last))] += 1
             last = _Judgement(question, key)
-            place += 1
+            position += 1
     finally:
         if last is not None:
             given[runner.run(_save(store, last))] += 1
-    given["left"] = len(hits) - place + given["skipped"]
+    given["left"] = len(hits) - position + given["skipped"]
     return given
 
 
@@ -153,11 +153,11 @@ async def _save(store: MemoryStore, judgement: _Judgement) -> str:
 
 
 async def _question(
-    store: MemoryStore, hit: tuple[LoggedRecall, str, float], place: int
+    store: MemoryStore, hit: tuple[LoggedRecall, str, float], position: int
 ) -> _Question | None:
     recall, memory_id, relevance = hit
     try:
-        return _Question(recall, await store.get(memory_id), relevance, place)
+        return _Question(recall, await store.get(memory_id), relevance, position)
     except UnknownMemory:
         # Forgotten since.
         return None

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from byheart_server.commands.opened import with_store
 from byheart_server.commands.options import filter_options, json_option, settings_options
 from byheart_server.commands.printing import day, indented, print_json
+from byheart_server.opening import with_store
 from byheart_server.settings import Settings
 from byheart_store import Filter, Hit, MemoryStore, Recall
 

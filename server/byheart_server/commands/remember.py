@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from byheart_server.commands.opened import with_store
 from byheart_server.commands.options import as_moment, json_option, settings_options
 from byheart_server.commands.printing import print_json
+from byheart_server.opening import with_store
 from byheart_server.settings import Settings
 from byheart_store import InvalidInput, MemoryStore, NewMemory, Receipt, now
 

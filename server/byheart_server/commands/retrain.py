@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from byheart_server.commands.opened import with_store
 from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import print_json
 from byheart_server.commands.progress import progress
+from byheart_server.opening import with_store
 from byheart_server.settings import Settings
 from byheart_store import ByHeartError, Home, InvalidInput, MemoryStore
 
@@ -106,11 +106,8 @@ def retrain_command(
     )
 
     async def work(store: MemoryStore) -> Outcome:
-        found = await _retrained(store, settings, labels, queries, namespaces, wanted)
-        if found.passed and promote:
-            with progress("promoting") as show:
-                await store.reindex(str(folder), show)
-        return found
+        chosen = await _labelled(store, labels, queries, namespaces)
+        return await _retrained(store, settings, chosen, wanted, promote=promote)
 
     outcome = with_store(settings, work)
     if as_json:
@@ -120,19 +117,11 @@ def retrain_command(
     return _DONE if outcome.passed else _REFUSED
 
 
-async def _retrained(
-    store: MemoryStore,
-    settings: Settings,
-    labels: Sequence[Path],
-    queries: Path | None,
-    namespaces: Sequence[str],
-    wanted: RetrainSettings,
-) -> Outcome:
+async def _labelled(
+    store: MemoryStore, labels: Sequence[Path], queries: Path | None, namespaces: Sequence[str]
+) -> list[LabelledQuery]:
+    """The labelled questions to learn from: of the files, or of the store's own recall log."""
     from byheart_retrain.labels import merged, read_labels, store_queries
-    from byheart_retrain.retraining import Retraining
-
-    async def trial(model: str) -> MemoryStore:
-        return await MemoryStore.open(settings.home, uri=settings.uri, model=model, trial=True)
 
     if labels:
         found = merged(query for path in labels for query in read_labels(path, queries))
@@ -140,9 +129,29 @@ async def _retrained(
         found = await store_queries(store)
     if not found:
         raise InvalidInput(_NO_LABELS)
-    if namespaces:
-        found = await _within(store, found, namespaces)
-    return await Retraining(store, Home(settings.home), trial, wanted, progress).run(found)
+    return await _within(store, found, namespaces) if namespaces else found
+
+
+async def _retrained(
+    store: MemoryStore,
+    settings: Settings,
+    queries: list[LabelledQuery],
+    wanted: RetrainSettings,
+    *,
+    promote: bool,
+) -> Outcome:
+    """Train on the questions; a model that passes is promoted where that is wanted."""
+    from byheart_retrain.retraining import Retraining
+
+    async def trial(model: str) -> MemoryStore:
+        return await MemoryStore.open(settings.home, uri=settings.uri, model=model, trial=True)
+
+    retraining = Retraining(store, Home(settings.home), trial, wanted, progress)
+    outcome = await retraining.run(queries)
+    if outcome.passed and promote:
+        with progress("promoting") as show:
+            await store.reindex(str(wanted.output), show)
+    return outcome
 
 
 async def _within(

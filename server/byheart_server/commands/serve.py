@@ -62,8 +62,9 @@ def serve_command(
 
         serve_stdio(settings)
 
-    from byheart_server.http_server import Listening, parse_address, serve_http
-    from byheart_server.tokens import read_tokens
+    from byheart_server.http_server.listening import Listening, parse_address
+    from byheart_server.http_server.serving import serve_http
+    from byheart_server.http_server.tokens import read_tokens
 
     host, port = parse_address(address)
     listening = Listening(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from byheart_server.commands.opened import with_store
 from byheart_server.commands.options import json_option, settings_options
 from byheart_server.commands.printing import print_json, print_table
+from byheart_server.opening import with_store
 from byheart_server.settings import Settings
 from byheart_store import MemoryStore, StoreStats
 

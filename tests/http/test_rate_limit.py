@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byheart_server import rate
-from byheart_server.rate import Bucket, RateLimit, draw
+from byheart_server.http_server import rate_limit
+from byheart_server.http_server.rate_limit import Bucket, RateLimit, draw
 
 
 def test_a_burst_is_admitted_at_once_and_no_more() -> None:
@@ -27,9 +27,9 @@ def test_callers_have_buckets_of_their_own() -> None:
 
 def test_buckets_are_bounded() -> None:
     limit = RateLimit(rate=1, burst=1)
-    for number in range(rate.MOST_CALLERS + 1):
+    for number in range(rate_limit.MOST_CALLERS + 1):
         limit.wait(f"address {number}", now=0)
-    assert limit.wait(f"address {rate.MOST_CALLERS}", now=0) == 1
+    assert limit.wait(f"address {rate_limit.MOST_CALLERS}", now=0) == 1
     assert limit.wait("address 0", now=0) == 0
 
 

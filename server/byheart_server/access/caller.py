@@ -1,4 +1,4 @@
-"""Who calls, and what they may: the grant behind a token, and the caller of the current request."""
+"""The caller of the current request: what it sees of the store, and what it is told."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 from mcp.server.context import ServerRequestContext
 
+from byheart_server.access.grants import OWNER, Grant
 from byheart_store import (
     AccessDenied,
     ByHeartError,
@@ -23,50 +24,15 @@ from byheart_store import (
 )
 from byheart_store.inputs import LONGEST_NAME, as_utf8
 
-Access = Literal["read", "write", "admin"]
-
-GRANT = "byheart.grant"
+GRANT_KEY = "byheart.grant"
 """The key of an HTTP request's scope under which its grant stands."""
 
-_LEVELS: tuple[Access, ...] = get_args(Access)
-_NEEDED: dict[str, Access] = {
-    "recall": "read",
-    "remember": "write",
-    "feedback": "write",
-    "forget": "write",
-    "reindex": "admin",
-}
 _ABOUT_THE_CALL = (InvalidInput, UnknownMemory, UnknownRecall, AccessDenied)
 
 _RANKS = ("text_rank", "vector_rank", "cosine")
 _SCORES = ("text_score", "score")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What a token allows: an access, and the namespaces that it reaches, all where None."""
-
-    name: str | None
-    access: Access
-    namespaces: tuple[str, ...] | None
-
-    def allows(self, tool: str) -> bool:
-        """Whether the tool may be used."""
-        return _LEVELS.index(self.access) >= _LEVELS.index(_NEEDED[tool])
-
-    def check(self, tool: str) -> None:
-        """Raises AccessDenied where the tool takes more than this grant gives."""
-        if not self.allows(tool):
-            raise AccessDenied(
-                f"{tool} takes {_NEEDED[tool]} access, and this token has {self.access}; "
-                "ask whoever runs the server"
-            )
-
-
-OWNER = Grant(None, "admin", None)
-"""Whoever starts a server on their own machine, and speaks to it through its pipes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,35 +47,35 @@ class Caller:
         """Who sends a request.
 
         Raises:
-            AccessDenied: over HTTP it came past the door without a grant.
+            AccessDenied: over HTTP it came past the gateway without a grant.
         """
         if not over_http:
             return cls(OWNER, _client(ctx))
-        grant = ctx.request.scope.get(GRANT) if ctx.request else None
+        grant = ctx.request.scope.get(GRANT_KEY) if ctx.request else None
         if grant is None:
             raise AccessDenied("the request brings no grant; send it through the server's door")
         return cls(grant, _client(ctx))
 
-    def reach(self, store: MemoryStore) -> MemoryStore:
-        """The store as far as this caller reaches, which stamps what the caller brings."""
+    def scoped(self, store: MemoryStore) -> MemoryStore:
+        """The store limited to the caller's namespaces; what it writes names the caller."""
         origin = Origin(client=self.client, token=self.grant.name)
         return store.within(self.grant.namespaces, origin)
 
     @property
-    def sees_server(self) -> bool:
-        """Whether places on the server's disk may be named."""
+    def sees_paths(self) -> bool:
+        """Whether paths on the server's disk may be named."""
         return self.grant.access == "admin"
 
     @property
-    def explained(self) -> tuple[str, ...]:
+    def explained_fields(self) -> tuple[str, ...]:
         """What may be told of a hit: scores of words count the texts of all namespaces."""
         if self.grant.namespaces is None:
             return _RANKS + _SCORES
         return _RANKS
 
-    def told(self, error: ByHeartError) -> str:
-        """What the caller hears of an error: no place on the server's disk unless it may."""
-        if self.sees_server or isinstance(error, _ABOUT_THE_CALL):
+    def error_text(self, error: ByHeartError) -> str:
+        """An error as the caller may read it: no path on the server's disk unless it sees them."""
+        if self.sees_paths or isinstance(error, _ABOUT_THE_CALL):
             return str(error)
         logger.warning("%s", error)
         if isinstance(error, StoreBusy):
@@ -119,9 +85,9 @@ class Caller:
             "This does not mean that nothing is known"
         )
 
-    def noticed(self, notice: str | None) -> str | None:
-        """What the caller hears of why a search was partial."""
-        if notice is None or self.sees_server:
+    def notice_text(self, notice: str | None) -> str | None:
+        """Why a search was partial, as the caller may read it."""
+        if notice is None or self.sees_paths:
             return notice
         return f"{notice.partition(':')[0]}: the model is not ready; try again later"
 
@@ -135,8 +101,8 @@ def current_caller() -> Caller:
 
 
 @contextmanager
-def calling(caller: Caller) -> Iterator[None]:
-    """Answer a request of this caller."""
+def acting_for(caller: Caller) -> Iterator[None]:
+    """Make this the current caller for as long as its request is being answered."""
     token = _current.set(caller)
     try:
         yield

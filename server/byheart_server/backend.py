@@ -1,30 +1,23 @@
-"""When the store of a server opens, when it closes, and when its process leaves."""
+"""The store behind a server: when it opens, what waits for it, and when it closes."""
 
 from __future__ import annotations
 
 import asyncio
-import io
-import json
 import logging
-import os
-import signal
-import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import anyio
 
 from byheart_server.opening import open_store
 from byheart_server.settings import Settings
 from byheart_store import ByHeartError, MemoryStore, StoreBusy
-from byheart_store.inputs import as_utf8
 
 OPENING_PATIENCE = 60.0
 MODEL_PATIENCE = 60.0
 CLOSING_PATIENCE = 5.0
-PARENT_POLL = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +62,7 @@ class Backend:
         if self._opening is not None and _has_failed(self._opening):
             self._opening = None
         if self._opening is None and self._connections:
-            self._opening = begin(self._open())
+            self._opening = start_task(self._open())
             self._opening.add_done_callback(_log_failure)
 
     def health(self) -> Health:
@@ -109,7 +102,7 @@ class Backend:
         """
         store = await self.store()
         try:
-            # A model that can't be had is the store's to judge, write by write.
+            # Where the model can't be had, the store decides for each write what to do.
             async with asyncio.timeout(MODEL_PATIENCE):
                 with suppress(ByHeartError):
                     await store.model_ready()
@@ -122,7 +115,7 @@ class Backend:
 
     async def finish(self, write: Coroutine[Any, Any, T]) -> T:
         """Run a write to its end even when its caller gives up; `close` waits for it."""
-        task = begin(write)
+        task = start_task(write)
         self._writes.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
@@ -152,8 +145,11 @@ class Backend:
         return store
 
 
-def begin(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Start a task that no failure of the work lets out: asyncio ends its loop at SystemExit."""
+def start_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Start a task that turns SystemExit and KeyboardInterrupt into a RuntimeError.
+
+    asyncio would end its event loop, and with it the server, when a task raises one of them.
+    """
     return asyncio.create_task(_contained(work))
 
 
@@ -162,63 +158,6 @@ async def _contained(work: Coroutine[Any, Any, T]) -> T:
         return await work
     except (SystemExit, KeyboardInterrupt) as error:
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
-
-
-async def leave_when_told(backend: Backend) -> NoReturn:
-    """Wait for SIGTERM, SIGINT or the parent's death; close the store and end the process.
-
-    The thread that reads stdin can't be interrupted, so waiting for the event loop to unwind
-    would last until the client's next word.
-    """
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(told.set))
-    parent = os.getppid()
-    while os.getppid() == parent and not told.is_set():
-        with suppress(TimeoutError):
-            await asyncio.wait_for(told.wait(), PARENT_POLL)
-    await backend.close()
-    leave()
-
-
-def leave() -> NoReturn:
-    """End the process with 0: no import under way, native thread or exit hook may delay it.
-
-    Nothing that was printed by mistake and still lies in a buffer reaches the client either.
-    """
-    sys.stderr.flush()
-    os._exit(0)
-
-
-class MendedInput(io.TextIOWrapper):
-    """UTF-8 lines of JSON in which lone surrogates read as U+FFFD.
-
-    JavaScript clients send them, the SDK's parser refuses the whole line, and a refused line is
-    never answered.
-    """
-
-    @classmethod
-    def take_stdin(cls) -> MendedInput:
-        """Move the process's standard input here, so that children read from the null device."""
-        wire = os.dup(0)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.close(null)
-        return cls(os.fdopen(wire, "rb"), encoding="utf-8", errors="replace")
-
-    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
-        """The next line, mended."""
-        line = super().readline(size)
-        return mended(line) if "\\ud" in line or "\\uD" in line else line
-
-
-def mended(line: str) -> str:
-    """JSON whose lone surrogates are replaced by U+FFFD, on a line; what is no JSON stays."""
-    try:
-        return as_utf8(json.dumps(json.loads(line), ensure_ascii=False)) + "\n"
-    except (ValueError, RecursionError):
-        return line
 
 
 def _has_failed(task: asyncio.Task[Any]) -> bool:

@@ -9,12 +9,11 @@ from typing import Any
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
-from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.message import SessionMessage
 from mcp.types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError
 from pydantic import ValidationError
 
-Item = SessionMessage | Exception
+from byheart_server.protocol.sdk_internals import Incoming, InStream, OutStream
 
 LONGEST_ID = 1_000
 """Digits or characters of an id that is repeated in an error."""
@@ -22,10 +21,10 @@ LONGEST_ID = 1_000
 
 @asynccontextmanager
 async def messages_only(
-    incoming: ReadStream[Item], outgoing: WriteStream[SessionMessage]
-) -> AsyncIterator[MemoryObjectReceiveStream[Item]]:
+    incoming: InStream, outgoing: OutStream
+) -> AsyncIterator[MemoryObjectReceiveStream[Incoming]]:
     """The client's messages; a line that is none is answered on the way."""
-    passing, messages = anyio.create_memory_object_stream[Item]()
+    passing, messages = anyio.create_memory_object_stream[Incoming]()
 
     async def relay() -> None:
         with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from byheart_server.access import Access, Grant
+from byheart_server.access.grants import Access, Grant
 from byheart_store import InvalidInput
 from byheart_store.inputs import checked_name
 
@@ -162,9 +162,9 @@ def _private(path: Path) -> bytes:
 
 def _complaint(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(str(part) for part in problem["loc"])
+    field = ".".join(str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message
+    return f"{field}: {message}" if field else message
 
 
 def _digest(secret: bytes) -> bytes:

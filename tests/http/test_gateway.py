@@ -1,4 +1,4 @@
-"""What is turned away at the door, and that it tells nothing and harms nobody."""
+"""What is turned away at the gateway, and that it tells nothing and harms nobody."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from mcp import MCPError
 
 from byheart_server import installed_version
-from byheart_server.door import LONGEST_BODY, Door
-from byheart_server.rate import RateLimit
-from byheart_server.tokens import TokenEntry, Tokens
+from byheart_server.http_server.gateway import LONGEST_BODY, Gateway
+from byheart_server.http_server.rate_limit import RateLimit
+from byheart_server.http_server.tokens import TokenEntry, Tokens
 
 from .serving import ACCEPT, SECRETS, Served, bearer, envelope, headers, served
 
@@ -234,7 +234,7 @@ def test_no_secret_reaches_the_log(server: Served) -> None:
 
 async def test_too_many_requests_are_told_when_to_come_back() -> None:
     entry = {"name": "ana", "access": "read", "namespaces": "all", "token": SECRETS["ana"]}
-    door = Door(
+    gateway = Gateway(
         _answering,
         tokens=Tokens([TokenEntry.model_validate(entry)]),
         hosts=["localhost:*"],
@@ -242,7 +242,7 @@ async def test_too_many_requests_are_told_when_to_come_back() -> None:
         limit=RateLimit(rate=0.1, burst=2),
         health=lambda: "ok",
     )
-    transport = httpx2.ASGITransport(app=door)
+    transport = httpx2.ASGITransport(app=gateway)
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
         codes = [(await http.post("/mcp", headers=bearer("ana"))).status_code for _ in range(3)]
         refused = await http.post("/mcp", headers=bearer("ana"))

@@ -7,18 +7,19 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import AccessToken
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from byheart_server import installed_version
-from byheart_server.access import GRANT, OWNER, Grant
-from byheart_server.lifecycle import Health, mended
-from byheart_server.rate import RateLimit
-from byheart_server.tokens import Tokens
+from byheart_server.access.caller import GRANT_KEY
+from byheart_server.access.grants import OWNER, Grant
+from byheart_server.backend import Health
+from byheart_server.http_server.rate_limit import RateLimit
+from byheart_server.http_server.tokens import Tokens
+from byheart_server.protocol.sdk_internals import authenticated_user
+from byheart_server.protocol.surrogates import repaired_body
 
 MCP_PATH = "/mcp"
 HEALTH_PATH = "/health"
@@ -28,7 +29,7 @@ BODY_PATIENCE = 60.0
 DRAIN_PATIENCE = 10.0
 
 
-class Door:
+class Gateway:
     """An ASGI application around another: lets in what may come in, and says why to the rest.
 
     Whoever comes in has a grant in the request's scope.
@@ -77,9 +78,9 @@ class Door:
             return
         try:
             headers = Headers(scope=scope)
-            self._check_place(scope, headers)
+            self._check_target(scope, headers)
             if scope["path"] == HEALTH_PATH:
-                await self._tell_health(scope, receive, send)
+                await self._send_health(scope, receive, send)
                 return
             grant = self._admit(scope, headers)
             body = await _body(headers, receive) if scope["method"] == "POST" else b""
@@ -96,8 +97,8 @@ class Door:
         finally:
             self._calls -= counted
 
-    def _check_place(self, scope: Scope, headers: Headers) -> None:
-        """The path and method exist, and a browser was not lured here (DNS rebinding)."""
+    def _check_target(self, scope: Scope, headers: Headers) -> None:
+        """The path and method exist, and no other page sent a browser here (DNS rebinding)."""
         methods = {MCP_PATH: ("GET", "POST", "DELETE"), HEALTH_PATH: ("GET",)}.get(scope["path"])
         if methods is None:
             raise HTTPException(404, f"there is nothing here; the server is at {MCP_PATH}")
@@ -137,17 +138,17 @@ class Door:
             return None
         return self._tokens.grant_of(secret.strip().encode("latin-1"))
 
-    async def _tell_health(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _send_health(self, scope: Scope, receive: Receive, send: Send) -> None:
         status = self._health()
-        told = JSONResponse(
+        response = JSONResponse(
             {"status": status, "version": installed_version()}, 200 if status == "ok" else 503
         )
-        await told(scope, receive, send)
+        await response(scope, receive, send)
 
 
 async def _refuse(refusal: HTTPException, scope: Scope, receive: Receive, send: Send) -> None:
-    told = JSONResponse({"error": refusal.detail}, refusal.status_code, refusal.headers)
-    await told(scope, receive, send)
+    response = JSONResponse({"error": refusal.detail}, refusal.status_code, refusal.headers)
+    await response(scope, receive, send)
 
 
 def _is_listed(given: str, listed: Sequence[str]) -> bool:
@@ -159,10 +160,9 @@ def _is_listed(given: str, listed: Sequence[str]) -> bool:
 
 def _granted(scope: Scope, grant: Grant) -> Scope:
     """The scope with what the server reads of a caller, and what the SDK binds a session to."""
-    granted = {**scope, GRANT: grant}
+    granted = {**scope, GRANT_KEY: grant}
     if grant.name is not None:
-        token = AccessToken(token="", client_id=grant.name, scopes=[grant.access])
-        granted["user"] = AuthenticatedUser(token)
+        granted["user"] = authenticated_user(grant.name, grant.access)
     return granted
 
 
@@ -183,16 +183,9 @@ async def _body(headers: Headers, receive: Receive) -> bytes:
                 if len(parts) > LONGEST_BODY:
                     raise too_long
                 if not message.get("more_body", False):
-                    return _as_json(bytes(parts))
+                    return repaired_body(bytes(parts))
     except TimeoutError:
         raise HTTPException(408, f"the body took longer than {BODY_PATIENCE:.0f} s") from None
-
-
-def _as_json(body: bytes) -> bytes:
-    """The body with its lone surrogates mended, as on stdio."""
-    if b"\\ud" not in body and b"\\uD" not in body:
-        return body
-    return mended(body.decode(errors="replace")).encode()
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:

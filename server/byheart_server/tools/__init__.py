@@ -1,0 +1,1 @@
+"""What the server offers: the five tools and two resources, their wording, results and schemas."""
