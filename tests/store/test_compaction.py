@@ -138,7 +138,7 @@ async def test_nothing_is_swept_after_the_store_is_closed(
         await store.remember_many([NewMemory(text=f"Note {number}") for number in range(40)])
         for _ in range(100):
             await asyncio.sleep(0.02)
-            if store._database._sweeps:
+            if store._database._sweeps:  # due in seconds, and until then seen nowhere else
                 break
         assert store._database._sweeps
     await asyncio.sleep(0.3)
