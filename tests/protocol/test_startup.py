@@ -4,11 +4,13 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from byheart_store import MemoryStore
+from byheart_store.models import loading
 
 from .conftest import environment_of, spawning
 
@@ -39,7 +41,7 @@ async def test_handshake_needs_no_store(talk, monkeypatch):
 
 
 async def test_recall_answers_from_text_while_the_model_loads(talk, monkeypatch):
-    loaded = asyncio.Event()
+    loaded = threading.Event()
     async with talk() as agent:
         await agent.remember("Ana plays the cello.")
     _hold_model_back(monkeypatch, loaded)
@@ -115,12 +117,10 @@ def test_file_of_the_server_runs_by_its_path(spawn):
 
 
 def _hold_model_back(monkeypatch, loaded):
-    from byheart_store.tables.active_model import ActiveModel
+    load = loading.load_encoder
 
-    load = ActiveModel._load
+    def late(*args, **more):
+        loaded.wait()
+        return load(*args, **more)
 
-    async def late(self):
-        await loaded.wait()
-        await load(self)
-
-    monkeypatch.setattr(ActiveModel, "_load", late)
+    monkeypatch.setattr(loading, "load_encoder", late)

@@ -21,6 +21,8 @@ from byheart_store.recall.snapshot import Snapshot
 from byheart_store.recall.snapshots import Snapshots, take_snapshot
 from byheart_store.tables.database import Database
 
+from ..peeking import database_at
+
 Step: TypeAlias = tuple[str, int, int]
 
 
@@ -192,12 +194,16 @@ def test_two_handles_agree_after_any_steps(taken: list[Step]) -> None:
 
 
 async def test_a_snapshot_that_follows_commits_is_as_one_read_anew(
-    handles: Handles, monkeypatch: pytest.MonkeyPatch
+    home: Path, handles: Handles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, _ = handles
-    database, draw, versions = one._engine.database, random.Random(3), []
     monkeypatch.setattr(snapshot_advance, "_MOST_FRESH", 6)
-    snapshots = Snapshots(database)
+    async with database_at(home) as database:
+        await follow(handles[0], database)
+
+
+async def follow(one: MemoryStore, database: Database) -> None:
+    """Take many steps, and compare the snapshots of each."""
+    draw, versions, snapshots = random.Random(3), [], Snapshots(database)
     living = [f"note-{position}" for position in range(6)]
     for number in range(100, 140):
         kind = draw.choice(["remember", "remember", "replace", "forget", "compact"])

@@ -13,6 +13,7 @@ import pytest
 
 from byheart_store import Durability, MemoryStore, NewMemory
 from byheart_store.models.loading import load_encoder
+from byheart_store.tables import schema
 
 pytestmark = [pytest.mark.reliability, pytest.mark.alone, pytest.mark.timeout(300)]
 
@@ -56,7 +57,8 @@ async def measured(home: Path, durability: Durability) -> Medians:
         await store.model_ready()
         await store.remember(told(0))
         connection = await lancedb.connect_async(str(home / "bare"))
-        row = await store._engine.database.memories.query().limit(1).to_arrow()
+        own = await lancedb.connect_async(str(home / "db"))
+        row = await (await own.open_table(schema.MEMORIES)).query().limit(1).to_arrow()
         table = await connection.create_table("memories", row)
         for number in range(1, WARM_UP + MEMORIES):
             began = time.perf_counter()

@@ -19,6 +19,8 @@ import pytest
 from byheart_store import MemoryStore
 from byheart_store.models.passages import EMBEDDED
 
+from ..peeking import description_at, do_chores
+
 pytestmark = [pytest.mark.reliability, pytest.mark.alone, pytest.mark.timeout(1_500)]
 
 PROCESSES = 8
@@ -135,12 +137,11 @@ async def test_killed_processes_lose_nothing_and_bring_nothing_back(
     complaints = kill_again_and_again(home, [str(EMBEDDED), other_model], ledger)
 
     async with await MemoryStore.open(home) as store:
-        store.load_model()
-        await store.chores_done()
+        await do_chores(store)
         texts = Counter([memory.text async for memory in store.memories()])
         ids = {memory.id async for memory in store.memories()}
         stats = await store.stats()
-        pending = (await store._engine.database.describe()).pending
+        pending = (await description_at(home)).pending
         labels = await store.labels()
 
     kept = {key: name for key, name in ledger.stored.items() if name not in ledger.forgetting}

@@ -254,5 +254,6 @@ async def acted(host: Lease, what: str) -> None:
             await host.acquire(0)
     elif what == "release":
         await host.release()
+    # A step of its renewal, which is a task that sleeps: the clock of this story does not move it.
     elif host.is_held and not await host._extended():
         host._valid_until = 0.0

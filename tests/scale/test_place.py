@@ -95,6 +95,7 @@ def test_plain_http_is_spoken_only_where_the_endpoint_says_so() -> None:
         Location.of(Home(HOME), "s3://bucket", AWS | {"AWS_ENDPOINT": f"{scheme}://127.0.0.1:9000"})
         for scheme in ("http", "https")
     ]
+    # Only the engine is told, and only a server without encryption could tell the difference.
     assert [location._engine_options().get("allow_http") for location in places] == ["true", None]
 
 

@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lancedb
 import numpy as np
 import pytest
 from lancedb.index import IvfRq, IvfSq
 
 from byheart_store import MemoryStore, NewMemory
 from byheart_store.models.encoder import Encoder
+from byheart_store.tables import schema
 
 from ..bench.corpus import generated_texts
+from ..peeking import description_at
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 
@@ -51,10 +54,10 @@ async def test_what_a_memory_takes(home: Path, monkeypatch: pytest.MonkeyPatch) 
         await store.remember_many(memories)
         seconds = time.perf_counter() - began
         await store.purge()
-        table = store._engine.database.memories
+        table = await (await lancedb.connect_async(str(home / "db"))).open_table(schema.MEMORIES)
         folder = home / "db" / "memories.lance"
         rows = await table.count_rows()
-        description = await store._engine.database.describe()
+        description = await description_at(home)
         assert description.active_column
         parts = {"text index": below(folder)["_indices"], "rows": below(folder)["data"]}
         for kind, config in KINDS.items():

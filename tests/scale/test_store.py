@@ -96,9 +96,9 @@ async def test_a_change_of_models_is_one_host_s_at_a_time(
 
 
 async def test_a_table_that_is_gone_does_not_look_empty(
-    here: MemoryStore, uri: str, tmp_path: Path
+    here: MemoryStore, location: Location, uri: str, tmp_path: Path
 ) -> None:
-    await here._engine.database._connection.drop_table("recalls")
+    await (await location.connect()).drop_table("recalls")
     with pytest.raises(StoreUnavailable, match=r"the table recalls of s3://.* is gone; bring it"):
         await MemoryStore.open(tmp_path / "there", uri=uri)
 

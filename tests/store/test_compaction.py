@@ -138,6 +138,7 @@ async def test_nothing_is_swept_after_the_store_is_closed(
         await store.remember_many([NewMemory(text=f"Note {number}") for number in range(40)])
         for _ in range(100):
             await asyncio.sleep(0.02)
+            # Due in seconds, and until then seen nowhere else.
             if store._engine.maintenance._sweeps:
                 break
         assert store._engine.maintenance._sweeps

@@ -10,6 +10,8 @@ import pytest
 from byheart_store import MemoryStore, NewMemory, Origin
 from byheart_store.tables import schema
 
+from ..peeking import description_at
+
 NOBODY = Origin(client="a client", token="a token")
 
 
@@ -19,7 +21,7 @@ async def old_home(home: Path) -> Path:
     async with await MemoryStore.open(home) as store:
         await store.model_ready()
         await store.remember(NewMemory(text="My sister plays the bassoon.", session="dinner"))
-        description = await store._engine.database.describe()
+    description = await description_at(home)
     connection = await lancedb.connect_async(str(home / "db"))
     memories = await connection.open_table(schema.MEMORIES)
     await memories.drop_columns(["client", "token"])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from byheart_store import Filter, MemoryStore, NewMemory, StoreBusy, StoreUnavailable
+from byheart_store import Filter, MemoryStore, NewMemory, StoreUnavailable
 from byheart_store.home import exclusive
+from byheart_store.tables.database import Database
 
 from ..conftest import Filled
+from ..peeking import description_at, do_chores
 
 SECRET = "Quetzalcoatlus4417"
 TEXT = f"The bicycle cellar opens with {SECRET}."
@@ -134,26 +137,22 @@ async def test_a_purge_that_fails_is_due_again(
 
     await told.forget(await secrets(told))
     with monkeypatch.context() as failing:
-        failing.setattr(told._engine.maintenance, "tidy", fails)
+        failing.setattr(Database, "tidy", fails)
         with pytest.raises(StoreUnavailable):
             await told.purge()
     async with await MemoryStore.open(home, purge_after_days=0) as store:
-        store.load_model()
-        await store.chores_done()
+        await do_chores(store)
     assert traces(home) == []
 
 
 async def test_a_recall_that_is_logged_late_brings_nothing_back(
-    told: MemoryStore, home: Path, monkeypatch: pytest.MonkeyPatch
+    told: MemoryStore, home: Path, locked: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    async def busy(*_: object) -> None:
-        raise StoreBusy("others are writing")
-
-    async with await MemoryStore.open(home) as other:
-        with monkeypatch.context() as held_up:
-            held_up.setattr(other._engine.journal, "_append", busy)
+    before = await told.logged_recalls()
+    async with await MemoryStore.open(home, patience=0.1) as other:
+        with locked():
             await other.recall(f"What is {SECRET} for?")
-            await other._engine.journal.close()
+            assert await other.logged_recalls() == before
         await told.forget(await secrets(told), purge=True)
     assert traces(home) == []
 
@@ -172,18 +171,17 @@ async def test_what_was_forgotten_is_purged_when_it_is_due(
     await told.forget(where=Filter(session="talk"))
     await told.forget(where=Filter(session="long"))
     async with await MemoryStore.open(home, purge_after_days=days) as store:
-        store.load_model()
-        await store.chores_done()
-        assert (await store._engine.database.describe()).forgotten_since is not None or not is_left
+        await do_chores(store)
+    assert (await description_at(home)).forgotten_since is not None or not is_left
     assert bool(traces(home / "db")) is is_left
 
 
-async def test_a_forgetting_is_dated_by_its_first(told: MemoryStore) -> None:
+async def test_a_forgetting_is_dated_by_its_first(told: MemoryStore, home: Path) -> None:
     first, second = await secrets(told)
     await told.forget([first])
-    since = (await told._engine.database.describe()).forgotten_since
+    since = (await description_at(home)).forgotten_since
     await told.forget([second])
     assert since is not None
-    assert (await told._engine.database.describe()).forgotten_since == since
+    assert (await description_at(home)).forgotten_since == since
     await told.purge()
-    assert (await told._engine.database.describe()).forgotten_since is None
+    assert (await description_at(home)).forgotten_since is None

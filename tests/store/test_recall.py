@@ -195,7 +195,7 @@ async def test_while_the_model_loads_words_answer(
 async def test_what_is_stored_is_found_while_the_model_loads(
     life: MemoryStore, held_model: threading.Event
 ) -> None:
-    async with await MemoryStore.open(life._engine.database.home.folder) as store:
+    async with await MemoryStore.open(Path(life.location).parent) as store:
         recall = await store.recall("green tea", wait_for_model=False)
         assert (recall.hits[0].id, recall.degraded) == ("tea", True)
         held_model.set()

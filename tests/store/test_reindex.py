@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ from byheart_store import (
 )
 from byheart_store.home import exclusive
 from byheart_store.models import loading
+from byheart_store.upkeep.reindexing import Reindexer
+
+from ..peeking import database_at, description_at, do_chores
 
 PLACES = ("harbour", "library", "bakery", "museum", "stadium", "garden", "station", "market")
 
@@ -192,19 +196,20 @@ async def test_a_model_that_went_away_leaves_words_to_search_by(
         assert not (await store.recall("kayak")).degraded
 
 
-async def interrupted(store: MemoryStore, model: str) -> None:
+async def interrupted(home: Path, store: MemoryStore, model: str) -> None:
     """Leave the store as a process leaves it that dies between embedding and switching."""
     await store.prepare(model)
-    column = (await store._engine.database.describe()).of_model(model).column
-    await store._engine.database.write(lambda: store._engine.reindexer._mark(column))
+    async with database_at(home) as database:
+        description = await database.describe()
+        pending = replace(description, pending=description.of_model(model).column)
+        await database.write(lambda: database.redescribe(pending))
     await store.remember(NewMemory(text="Ana went to the bakery once more."))
 
 
 async def chores(home: Path) -> MemoryStore:
     """The store as the next server opens it, its chores done."""
     store = await MemoryStore.open(home)
-    store.load_model()
-    await store.chores_done()
+    await do_chores(store)
     return store
 
 
@@ -212,11 +217,11 @@ async def test_a_switch_that_was_interrupted_is_finished_by_the_next_server(
     home: Path, store: MemoryStore, other_model: str
 ) -> None:
     await fill(store)
-    await interrupted(store, other_model)
+    await interrupted(home, store, other_model)
     async with await chores(home) as next_server:
         stats = await next_server.stats()
     assert (stats.model, stats.without_vector) == (other_model, 0)
-    assert (await store._engine.database.describe()).pending is None
+    assert (await description_at(home)).pending is None
     assert await best(store)
 
 
@@ -225,26 +230,26 @@ async def test_a_switch_whose_model_is_gone_is_given_up(
 ) -> None:
     await fill(store)
     embedded = (await store.stats()).model
-    await interrupted(store, other_model)
+    await interrupted(home, store, other_model)
     shutil.rmtree(other_model)
     async with await chores(home) as next_server:
         stats = await next_server.stats()
     assert (stats.model, stats.without_vector) == (embedded, 0)
-    assert (await store._engine.database.describe()).pending is None
+    assert (await description_at(home)).pending is None
 
 
 async def test_a_switch_that_fails_leaves_nothing_pending(
-    store: MemoryStore, other_model: str, monkeypatch: pytest.MonkeyPatch
+    home: Path, store: MemoryStore, other_model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(store)
 
     async def fails(*_: object) -> int:
         raise StoreUnavailable("the disk is full")
 
-    monkeypatch.setattr(store._engine.reindexer, "fill", fails)
+    monkeypatch.setattr(Reindexer, "fill", fails)
     with pytest.raises(StoreUnavailable, match="the disk is full"):
         await store.reindex(other_model)
-    description = await store._engine.database.describe()
+    description = await description_at(home)
     assert (description.pending, description.active_column.model) == (None, "all-MiniLM-L6-v2")  # type: ignore[union-attr]
 
 

@@ -13,6 +13,8 @@ from byheart_store import (
     parse_time,
 )
 
+from ..peeking import do_chores
+
 FACT = "The spare key is hidden beneath the blue flower pot."
 CHATTER = "We talked about the weather, the neighbours and the price of bread. "
 
@@ -279,8 +281,7 @@ async def test_what_was_stored_without_a_model_is_embedded_later(
 async def test_loading_the_model_embeds_what_is_missing(home: Path, wordless: MemoryStore) -> None:
     await tell(wordless, "Ana's flight leaves at seven")
     async with await MemoryStore.open(home) as store:
-        store.load_model()
-        await store.chores_done()
+        await do_chores(store)
         assert (await store.stats()).without_vector == 0
 
 
