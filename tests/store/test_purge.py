@@ -10,7 +10,7 @@ import pytest
 
 from byheart_store import Filter, MemoryStore, NewMemory, StoreUnavailable
 from byheart_store.home import exclusive
-from byheart_store.tables.database import Database
+from byheart_store.tables.maintenance import Maintenance
 
 from ..conftest import Filled
 from ..peeking import description_at, do_chores
@@ -137,7 +137,7 @@ async def test_a_purge_that_fails_is_due_again(
 
     await told.forget(await secrets(told))
     with monkeypatch.context() as failing:
-        failing.setattr(Database, "tidy", fails)
+        failing.setattr(Maintenance, "tidy", fails)
         with pytest.raises(StoreUnavailable):
             await told.purge()
     async with await MemoryStore.open(home, purge_after_days=0) as store:
