@@ -75,7 +75,7 @@ async def run_demo(console: Console | None = None) -> None:
             await _store(talk)
             await _ask(talk)
             await _admit_ignorance(talk)
-            await _judge(talk)
+            await _give_feedback(talk)
             await _tidy(talk)
             await _forget(talk)
             _summarise(talk, time.perf_counter() - started)
@@ -189,7 +189,7 @@ async def _admit_ignorance(talk: _Talk) -> None:
     _show(talk, UNANSWERABLE, answer)
 
 
-async def _judge(talk: _Talk) -> None:
+async def _give_feedback(talk: _Talk) -> None:
     talk.screen.heading(
         "Feedback", "which hits were useful: the labels that a retraining learns from"
     )
