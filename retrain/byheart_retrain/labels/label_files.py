@@ -34,12 +34,12 @@ def read_labels(path: Path, queries: Path | None = None) -> list[LabelledQuery]:
         InvalidInput: a file or line can't be read; the message says which and why.
     """
     if path.is_dir():
-        found = load(path, "beir", queries).queries
+        queries_read = load(path, "beir", queries).queries
     elif queries is not None:
-        found = _from_qrels(path, queries)
+        queries_read = _from_qrels(path, queries)
     else:
-        found = _from_lines(path)
-    return merged(found)
+        queries_read = _from_lines(path)
+    return merged(queries_read)
 
 
 def _from_qrels(path: Path, queries: Path) -> list[LabelledQuery]:
@@ -57,10 +57,10 @@ def _from_qrels(path: Path, queries: Path) -> list[LabelledQuery]:
 def _from_lines(path: Path) -> list[LabelledQuery]:
     # Not splitlines: JSON may hold other line breaks as they are.
     lines = enumerate(read_text(path).split("\n"), start=1)
-    found = [_of_line(line, path, number) for number, line in lines if line.strip()]
-    if not found:
+    queries = [_of_line(line, path, number) for number, line in lines if line.strip()]
+    if not queries:
         raise InvalidInput(f"{path}: holds no question; write one a line: {_EXAMPLE}")
-    return found
+    return queries
 
 
 def _of_line(line: str, path: Path, number: int) -> LabelledQuery:
