@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from byheart_retrain.publishing import publish_onnx
 from byheart_retrain.queries import LabelledQuery
 from byheart_retrain.retraining import Outcome, Retraining, RetrainSettings
 from byheart_retrain.training import TrainingSettings
@@ -48,7 +47,7 @@ def retraining(store: MemoryStore, home: Home, output: Path) -> Retraining:
         fewest=10,
         rerank=False,
         training=TrainingSettings(
-            epochs=1, fewest_steps=12, batch=12, negatives=1, learning_rate=5e-3
+            epochs=1, fewest_steps=12, batch=12, negatives=1, learning_rate=1e-2
         ),
     )
     return Retraining(store, home, trial, settings, silent)
@@ -81,7 +80,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     deployed = one_layer(tmp_path_factory.mktemp("models") / "deployed")
-    publish_onnx(deployed)
     home = Home(tmp_path_factory.mktemp("home"))
     folder = home.models / "candidate"
     outcome = asyncio.run(retrained(home, str(deployed), folder))

@@ -9,20 +9,17 @@ qrels  a file of judgements, with the queries.jsonl that they are about
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from byheart_retrain.benchmarks import load
 from byheart_retrain.labels.merging import merged
 from byheart_retrain.queries import LabelledQuery
+from byheart_retrain.queries.fields import Row
 from byheart_retrain.queries.readers import read_qrels, read_queries, read_text
 from byheart_store import InvalidInput
 from byheart_store.inputs import checked_query
 
 _EXAMPLE = '{"query": "...", "positives": ["memory id"]}'
-
-Row = Mapping[str, Any]
 
 
 def read_labels(path: Path, queries: Path | None = None) -> list[LabelledQuery]:
