@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,47 +14,21 @@ from byheart_retrain.publishing import Parity, onnx_folder, publish_cross_encode
 from byheart_retrain.publishing.parity import SENTENCES, cosines, torch_vectors
 from byheart_store import InvalidInput, ModelUnavailable
 from byheart_store.models.loading import load_encoder
-from byheart_store.models.passages import EMBEDDED
+
+from .tiny_models import small_bert, write_encoder, write_tokenizer
 
 pytest.importorskip("sentence_transformers")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-def small_bert(**options: Any) -> Any:
-    """The configuration of a BERT that reads the embedded vocabulary and is quick to export."""
-    from transformers import BertConfig
-
-    return BertConfig(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        initializer_range=0.1,
-        **options,
-    )
-
-
-def write_tokenizer(folder: Path) -> None:
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        shutil.copyfile(EMBEDDED / name, folder / name)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sentence-transformers folder as a training leaves it, of a model that knows nothing."""
     import torch
-    from sentence_transformers import SentenceTransformer
     from transformers import BertModel
 
     torch.manual_seed(0)
-    source = tmp_path_factory.mktemp("source")
-    BertModel(small_bert()).save_pretrained(source)
-    write_tokenizer(source)
-    model = SentenceTransformer(str(source), device="cpu")
-    model.max_seq_length = 64
-    folder = tmp_path_factory.mktemp("trained")
-    model.save(str(folder))
-    return folder
+    return write_encoder(tmp_path_factory.mktemp("trained") / "model", BertModel(small_bert()))
 
 
 @pytest.fixture(scope="module")

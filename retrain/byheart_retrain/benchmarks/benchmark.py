@@ -23,11 +23,11 @@ class Benchmark:
             InvalidInput: a namespace is not in the benchmark, or nothing is asked in them.
         """
         wanted = set(namespaces)
-        known = {memory.namespace or DEFAULT_NAMESPACE for memory in self.memories}
-        if not wanted <= known:
+        held = {memory.namespace or DEFAULT_NAMESPACE for memory in self.memories}
+        if not wanted <= held:
             raise InvalidInput(
-                f"namespace: {', '.join(sorted(wanted - known))} is not in the dataset; "
-                f"it has {', '.join(sorted(known))}"
+                f"namespace: {', '.join(sorted(wanted - held))} is not in the dataset; "
+                f"it has {', '.join(sorted(held))}"
             )
         memories = [new for new in self.memories if (new.namespace or DEFAULT_NAMESPACE) in wanted]
         kept = {memory.id for memory in memories}

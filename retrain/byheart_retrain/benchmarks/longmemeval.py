@@ -37,8 +37,8 @@ def from_longmemeval(instances: list[Row]) -> Benchmark:
 def _query(instance: Row, name: str, turns: list[tuple[NewMemory, bool]]) -> LabelledQuery:
     position = f"question {name}"
     answers = frozenset(str(memory.id) for memory, holds_answer in turns if holds_answer)
-    found = field(instance, "answer_session_ids", list, position)
-    sessions = frozenset(f"{name}:{as_identifier(session, position)}" for session in found)
+    answering = field(instance, "answer_session_ids", list, position)
+    sessions = frozenset(f"{name}:{as_identifier(session, position)}" for session in answering)
     unanswerable = name.endswith("_abs")
     return LabelledQuery(
         name,

@@ -50,8 +50,8 @@ def read_run(path: Path) -> dict[str, list[str]]:
                 f"{path}:{number}: is no line of a TREC run; write: query Q0 memory rank score tag"
             ) from None
     return {
-        query: list(dict.fromkeys(memory for *_, memory in sorted(found)))
-        for query, found in rows.items()
+        query: list(dict.fromkeys(memory for *_, memory in sorted(lines)))
+        for query, lines in rows.items()
     }
 
 

@@ -9,20 +9,17 @@ qrels  a file of judgements, with the queries.jsonl that they are about
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from byheart_retrain.benchmarks import load
 from byheart_retrain.labels.merging import merged
 from byheart_retrain.queries import LabelledQuery
+from byheart_retrain.queries.fields import Row
 from byheart_retrain.queries.readers import read_qrels, read_queries, read_text
 from byheart_store import InvalidInput
 from byheart_store.inputs import checked_query
 
 _EXAMPLE = '{"query": "...", "positives": ["memory id"]}'
-
-Row = Mapping[str, Any]
 
 
 def read_labels(path: Path, queries: Path | None = None) -> list[LabelledQuery]:
@@ -34,12 +31,12 @@ def read_labels(path: Path, queries: Path | None = None) -> list[LabelledQuery]:
         InvalidInput: a file or line can't be read; the message says which and why.
     """
     if path.is_dir():
-        found = load(path, "beir", queries).queries
+        queries_read = load(path, "beir", queries).queries
     elif queries is not None:
-        found = _from_qrels(path, queries)
+        queries_read = _from_qrels(path, queries)
     else:
-        found = _from_lines(path)
-    return merged(found)
+        queries_read = _from_lines(path)
+    return merged(queries_read)
 
 
 def _from_qrels(path: Path, queries: Path) -> list[LabelledQuery]:
@@ -57,10 +54,10 @@ def _from_qrels(path: Path, queries: Path) -> list[LabelledQuery]:
 def _from_lines(path: Path) -> list[LabelledQuery]:
     # Not splitlines: JSON may hold other line breaks as they are.
     lines = enumerate(read_text(path).split("\n"), start=1)
-    found = [_of_line(line, path, number) for number, line in lines if line.strip()]
-    if not found:
+    queries = [_of_line(line, path, number) for number, line in lines if line.strip()]
+    if not queries:
         raise InvalidInput(f"{path}: holds no question; write one a line: {_EXAMPLE}")
-    return found
+    return queries
 
 
 def _of_line(line: str, path: Path, number: int) -> LabelledQuery:

@@ -14,14 +14,14 @@ def merged(queries: Iterable[LabelledQuery]) -> list[LabelledQuery]:
 
     Questions that share an id, as those of two files may, are numbered.
     """
-    found: dict[tuple[str, str | None], LabelledQuery] = {}
+    by_question: dict[tuple[str, str | None], LabelledQuery] = {}
     for query in queries:
         key = (query.text, query.namespace)
-        found[key] = _both(found[key], query) if key in found else query
-    uses = Counter(query.id for query in found.values())
+        by_question[key] = _both(by_question[key], query) if key in by_question else query
+    uses = Counter(query.id for query in by_question.values())
     return [
         replace(query, id=f"{query.id} ({number})") if uses[query.id] > 1 else query
-        for number, query in enumerate(found.values(), start=1)
+        for number, query in enumerate(by_question.values(), start=1)
     ]
 
 

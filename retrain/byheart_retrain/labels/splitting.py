@@ -200,8 +200,8 @@ def _sessions(
     component: Iterable[LabelledQuery], sessions: Mapping[str, str | None]
 ) -> Counter[str]:
     gold = {(query.namespace or "", memory) for query in component for memory in query.gold}
-    found = ((namespace, sessions.get(memory)) for namespace, memory in gold)
-    return Counter(f"s {namespace}\0{name}" for namespace, name in found if name is not None)
+    named = ((namespace, sessions.get(memory)) for namespace, memory in gold)
+    return Counter(f"s {namespace}\0{name}" for namespace, name in named if name is not None)
 
 
 def _aims(count: int) -> list[_Aim]:

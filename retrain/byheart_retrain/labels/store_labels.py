@@ -42,10 +42,10 @@ async def store_queries(store: MemoryStore) -> list[LabelledQuery]:
 
 def labelled_queries(labels: Iterable[Label]) -> list[LabelledQuery]:
     """One query per question and namespace, of those that something was found useful for."""
-    found: dict[tuple[str, str], list[Label]] = {}
+    by_question: dict[tuple[str, str], list[Label]] = {}
     for label in labels:
-        found.setdefault((label.query, label.namespace), []).append(label)
-    useful = [own for own in found.values() if any(label.useful for label in own)]
+        by_question.setdefault((label.query, label.namespace), []).append(label)
+    useful = [own for own in by_question.values() if any(label.useful for label in own)]
     return [_of_labels(f"label-{number}", own) for number, own in enumerate(useful)]
 
 

@@ -68,8 +68,8 @@ def card(report: Report, pictures: Collection[str] = ()) -> str:
 
 def _front_matter(report: Report) -> str:
     base = hub_id(report["base"])
-    known = _EMBEDDED_LICENSE if base == _EMBEDDED_ID else None
-    terms = report.get("license", known)
+    usual = _EMBEDDED_LICENSE if base == _EMBEDDED_ID else None
+    terms = report.get("license", usual)
     lines = [
         *([f"license: {json.dumps(terms)}"] if terms else []),
         *([f"base_model: {json.dumps(base)}"] if base else []),
@@ -252,8 +252,8 @@ def _picture(name: str, pictures: Collection[str]) -> list[str]:
     return [f"![{name.removesuffix('.png')}]({name})"] if name in pictures else []
 
 
-def _interval(found: Mean, sign: str = "") -> str:
-    mean, low, high = found["mean"], found["low"], found["high"]
+def _interval(interval: Mean, sign: str = "") -> str:
+    mean, low, high = interval["mean"], interval["low"], interval["high"]
     if mean is None or low is None or high is None:
         return "not measured"
     return f"{mean:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"

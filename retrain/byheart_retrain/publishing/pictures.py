@@ -146,8 +146,8 @@ def _draw_means(
     label: str,
 ) -> None:
     """A dot for each mean, a line for its interval, beside the middle of its row."""
-    for found, height in zip(means, heights, strict=True):
-        mean, low, high = found["mean"], found["low"], found["high"]
+    for interval, height in zip(means, heights, strict=True):
+        mean, low, high = interval["mean"], interval["low"], interval["high"]
         if mean is None or low is None or high is None:
             continue
         position = height + offset

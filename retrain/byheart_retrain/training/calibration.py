@@ -32,17 +32,17 @@ def calibrated(
     """
     import numpy as np
 
-    rows_of = [observed_features(one, fusion) for one in observations if len(one.evidence)]
-    hits = [(rows, right) for _, rows, right, answered in rows_of if answered]
+    features = [observed_features(one, fusion) for one in observations if len(one.evidence)]
+    hits = [(rows, right) for _, rows, right, answered in features if answered]
     hit = logistic(
         np.concatenate([rows for rows, _ in hits]),
         np.concatenate([right for _, right in hits]),
         np.array(default.hit),
     )
-    answered = np.array([float(one[3]) for one in rows_of])
+    answered = np.array([float(one[3]) for one in features])
     vectors = np.array(default.vectors)
     if answered.min() < answered.max():
-        vectors = logistic(np.array([one[0] for one in rows_of]), answered, vectors)
+        vectors = logistic(np.array([one[0] for one in features]), answered, vectors)
     return replace(default, hit=tuple(hit.tolist()), vectors=tuple(vectors.tolist()))
 
 

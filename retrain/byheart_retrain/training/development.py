@@ -59,8 +59,8 @@ class DevelopmentSet:
         return max(self._mean(cosines, fusion) for fusion in settings)
 
     def _mean(self, cosines: Sequence[Floats], fusion: Fusion) -> float:
-        found = [_ndcg(one, own, fusion) for one, own in zip(self.asked, cosines, strict=True)]
-        return sum(found) / len(found)
+        scores = [_ndcg(one, own, fusion) for one, own in zip(self.asked, cosines, strict=True)]
+        return sum(scores) / len(scores)
 
 
 async def development_set(
