@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from byheart_store.models import EMBEDDED, declare
 from byheart_store.tables import indexes
 
 from .encoders import share
+from .stores import Filled, filled, held_model, locked, read_only, store, wordless  # noqa: F401
 
 share()
 
@@ -56,25 +57,6 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
-
-
-Fill = Callable[[Path], Awaitable[None]]
-Filled = Callable[[Fill, Path], Awaitable[Path]]
-
-
-@pytest.fixture(scope="session")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
-    """Fills a home; what fills it runs once a session, and its work is copied from then on."""
-    made: dict[Fill, Path] = {}
-
-    async def at(fill: Fill, home: Path) -> Path:
-        if fill not in made:
-            first = tmp_path_factory.mktemp("filled") / "home"
-            await fill(first)
-            made[fill] = first
-        return shutil.copytree(made[fill], home, dirs_exist_ok=True)
-
-    return at
 
 
 @pytest.fixture(scope="session")

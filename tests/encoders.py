@@ -1,9 +1,9 @@
-"""Encoders loaded once a process: to load the embedded model takes longer than most tests."""
+"""Encoders loaded once a process, that read each text once: most of what tests would wait for."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from copy import copy
 from pathlib import Path
 from threading import Lock
@@ -14,13 +14,14 @@ from byheart_store.models import EMBEDDED, EMBEDDED_NAME, Encoder, loading
 
 MOST_KEPT = 8
 """Tests copy model folders and alter them; each state of a folder is an encoder of its own."""
+TEXTS_AT_ONCE = 64
 LARGE = 64 * 1024
 """A file of so many bytes is known by its time, a smaller one by what it says."""
 
 load_anew = loading.load_encoder
 """For tests of the loading itself."""
 
-_loaded: OrderedDict[Hashable, Encoder] = OrderedDict()
+_loaded: OrderedDict[Hashable, Reader] = OrderedDict()
 _loading = Lock()
 
 
@@ -37,13 +38,53 @@ def load_once(model: str | None, *, threads: int | None = None, **named: Any) ->
     key = (threads, *_state(folder))
     with _loading:
         if key not in _loaded:
-            _loaded[key] = load_anew(model, threads=threads, **named)
+            _loaded[key] = Reader(load_anew(model, threads=threads, **named))
         _loaded.move_to_end(key)
         if len(_loaded) > MOST_KEPT:
             _loaded.popitem(last=False)
-        encoder = copy(_loaded[key])
+        encoder = _loaded[key].as_encoder()
     encoder.name = EMBEDDED_NAME if folder == EMBEDDED else str(folder)
     return encoder
+
+
+class Reader:
+    """An encoder that keeps the vectors of what it has read: they depend on the text alone."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self._passages: dict[str, Any] = {}
+        self._queries: dict[str, Any] = {}
+
+    def as_encoder(self) -> Encoder:
+        encoder: Any = copy(self.encoder)
+        encoder.encode_passages = self.encode_passages
+        encoder.encode_query = self.encode_query
+        return encoder  # type: ignore[no-any-return]
+
+    def encode_query(self, text: str) -> Any:
+        if text not in self._queries:
+            self._queries[text] = self.encoder.encode_query(text)
+        return self._queries[text].copy()
+
+    def encode_passages(
+        self,
+        texts: Sequence[str],
+        progress: Callable[[int], None] | None = None,
+        *,
+        in_background: bool = False,
+    ) -> Any:
+        import numpy as np  # which looks up then how many threads it may have
+
+        rows = [np.empty((0, self.encoder.dimension), np.float32)]
+        for first in range(0, len(texts), TEXTS_AT_ONCE):
+            some = texts[first : first + TEXTS_AT_ONCE]
+            new = sorted({text for text in some if text not in self._passages})
+            vectors = self.encoder.encode_passages(new, in_background=in_background)
+            self._passages.update(zip(new, vectors, strict=True))
+            rows.append(np.stack([self._passages[text] for text in some]))
+            if progress is not None:
+                progress(len(some))
+        return np.concatenate(rows)
 
 
 def _is_one_encoder(folder: Path) -> bool:

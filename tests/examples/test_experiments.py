@@ -186,7 +186,7 @@ class TestLongMemEval:
         self, byheart: Call, printed: Printed, home: Path, tmp_path: Path
     ) -> None:
         file = written(tmp_path / "longmemeval_s.json", longmemeval(6))
-        table = as_a_process(LONGMEMEVAL, file, "--home", home)
+        table = printed(LONGMEMEVAL, file, "--home", home)
         assert ["in", "all", "10", "20", "19"] in [line.split() for line in table.splitlines()]
         assert "stored 300 memories in 30 namespaces" in table
 

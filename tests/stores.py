@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,29 @@ import pytest
 from byheart_store import MemoryStore
 from byheart_store.models import Encoder, loading
 
-from ..conftest import Filled
-
 HOLD = (
     "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
     "print('held', flush=True); sys.stdin.read()"
 )
+
+
+Fill = Callable[[Path], Awaitable[None]]
+Filled = Callable[[Fill, Path], Awaitable[Path]]
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    """Fills a home; what fills it runs once a session, and its work is copied from then on."""
+    made: dict[Fill, Path] = {}
+
+    async def at(fill: Fill, home: Path) -> Path:
+        if fill not in made:
+            first = tmp_path_factory.mktemp("filled") / "home"
+            await fill(first)
+            made[fill] = first
+        return shutil.copytree(made[fill], home, dirs_exist_ok=True)
+
+    return at
 
 
 @pytest.fixture
