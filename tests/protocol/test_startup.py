@@ -106,6 +106,7 @@ async def test_real_client_speaks_either_protocol(talk_to_process):
         assert [hit["id"] for hit in await agent.recall("cello")] == [memory_id]
 
 
+@pytest.mark.slow
 def test_file_of_the_server_runs_by_its_path(spawn):
     import byheart_server.app
 

@@ -179,7 +179,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=3, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1 + settings().max_examples // 50, suppress_health_check=list(HealthCheck))
 @given(steps)
 def test_two_handles_agree_after_any_steps(taken: list[Step]) -> None:
     async def play() -> None:

@@ -108,6 +108,7 @@ async def test_who_was_stopped_for_too_long_must_not_write(location: Location) -
     await lease.release()
 
 
+@pytest.mark.slow
 async def test_processes_that_count_under_a_lease_miss_nothing(location: Location) -> None:
     processes, times = 4, 15
     objects = location.objects()

@@ -9,6 +9,7 @@ import pytest
 
 from byheart_store import MemoryStore, NewMemory
 from byheart_store.home import Home
+from byheart_store.tables import database
 from byheart_store.tables.ledger import files_below, read_ledger, recorded
 
 
@@ -75,9 +76,12 @@ async def test_durability_may_be_left_to_the_system(disk: Disk, home: Path) -> N
 
 
 @pytest.mark.parametrize("durability", ["fsync", "os"])
-async def test_every_file_is_known_by_its_digest(home: Path, durability: str) -> None:
+async def test_every_file_is_known_by_its_digest(
+    home: Path, durability: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "COMMITS_BETWEEN_COMPACTIONS", 16)
     async with await MemoryStore.open(home, durability=durability) as store:  # type: ignore[arg-type]
-        for number in range(70):
+        for number in range(20):
             await store.remember(NewMemory(text=f"note {number}"))
     files = {name: recorded(home / "db" / name) for name in files_below(home / "db")}
     known = read_ledger(Home(home))
@@ -94,7 +98,7 @@ async def test_the_latest_manifest_of_each_table_is_kept_twice(home: Path) -> No
 
 
 async def test_a_ledger_does_not_grow_without_bound(home: Path) -> None:
-    async with await MemoryStore.open(home) as store:
+    async with await MemoryStore.open(home, model="no/such-model") as store:
         for number in range(6):
             await store.remember_many([NewMemory(text=f"note {number} {i}") for i in range(300)])
             await store.purge()
