@@ -31,7 +31,7 @@ class _Model:
 
     model: str
     stored: StoreModel | None
-    judged: Candidate | None
+    evaluated: Candidate | None
 
     @property
     def state(self) -> str:
@@ -39,7 +39,7 @@ class _Model:
             return "serves"
         if self.stored is not None:
             return "previous" if self.stored.previous else "prepared"
-        return "passed" if self.judged is not None and self.judged.passed else "refused"
+        return "passed" if self.evaluated is not None and self.evaluated.passed else "refused"
 
     def as_dict(self) -> dict[str, Any]:
         held = self.stored
@@ -49,7 +49,7 @@ class _Model:
             "fingerprint": held.fingerprint if held else None,
             "embedded": held.embedded if held else 0,
             "passages": held.passages if held else None,
-            "verdict": self.judged.as_dict() if self.judged else None,
+            "verdict": self.evaluated.as_dict() if self.evaluated else None,
         }
 
 
@@ -137,15 +137,17 @@ def rollback_command(settings: Settings, as_json: bool) -> None:
 async def _models(store: MemoryStore, folder: Path) -> list[_Model]:
     """Those of the store, then those that lie in the folder alone."""
     held = {one.model: one for one in await store.models()}
-    known = [_Model(model=name, stored=one, judged=_judged(name)) for name, one in held.items()]
+    known = [
+        _Model(model=name, stored=one, evaluated=_evaluated(name)) for name, one in held.items()
+    ]
     others = [
-        _Model(model=str(one.folder.resolve()), stored=None, judged=one)
+        _Model(model=str(one.folder.resolve()), stored=None, evaluated=one)
         for one in candidates(folder)
     ]
     return [*known, *(one for one in others if one.model not in held)]
 
 
-def _judged(model: str) -> Candidate | None:
+def _evaluated(model: str) -> Candidate | None:
     return candidate(Path(model)) if Path(model).is_absolute() else None
 
 
@@ -221,7 +223,7 @@ def _table(found: list[_Model]) -> Table:
         table.add_column(name, no_wrap=True, justify="right")
     for one in found:
         serves = "*" if one.state == "serves" else ""
-        table.add_row(serves, _name(one.model), one.state, *_figures(one.judged), _embedded(one))
+        table.add_row(serves, _name(one.model), one.state, *_figures(one.evaluated), _embedded(one))
     return table
 
 
@@ -229,15 +231,15 @@ def _name(model: str) -> str:
     return Path(model).name if Path(model).is_absolute() else model
 
 
-def _figures(judged: Candidate | None) -> tuple[str, str, str, str]:
-    if judged is None:
+def _figures(evaluated: Candidate | None) -> tuple[str, str, str, str]:
+    if evaluated is None:
         return "-", "-", "-", "-"
-    gain = judged.gain
+    gain = evaluated.gain
     return (
         f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]",
-        f"{judged.gain_at_1.mean:+.3f}",
-        f"{judged.questions:,}",
-        f"{judged.at:%Y-%m-%d}",
+        f"{evaluated.gain_at_1.mean:+.3f}",
+        f"{evaluated.questions:,}",
+        f"{evaluated.at:%Y-%m-%d}",
     )
 
 
