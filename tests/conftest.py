@@ -19,10 +19,10 @@ from byheart_server.__main__ import run
 from byheart_store.models import EMBEDDED, declare
 from byheart_store.tables import indexes
 
-from .encoders import share
+from . import encoders
 from .stores import Filled, filled, held_model, locked, read_only, store, wordless  # noqa: F401
 
-share()
+encoders.share()
 
 ONE_CORE_EACH = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 """There is a worker a core, so each has threads for one."""
@@ -52,6 +52,11 @@ def pytest_configure(config: pytest.Config) -> None:
         for name in ONE_CORE_EACH:  # read when numpy and torch are imported, here and in children
             os.environ.setdefault(name, "1")
     indexes.INDEXED_FROM = config.getoption("--indexed-from") or indexes.INDEXED_FROM
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    encoders.measuring = any(item.iter_markers("bench")) or any(item.iter_markers("alone"))
 
 
 @pytest.fixture
