@@ -18,6 +18,7 @@ Work = Literal["write", "index", "reindex", "backup", "retrain"]
 
 TABLES = "db"
 LEDGER = "ledger"
+DIGESTS = "files.txt"
 MODELS = "models"
 DOWNLOADS = f"{MODELS}/cache"
 BENCHMARKS = "cache/eval"
@@ -40,7 +41,7 @@ class Home:
     @property
     def digests(self) -> Path:
         """The file with the digest of each of the database's files."""
-        return self.folder / LEDGER / "files.txt"
+        return self.folder / LEDGER / DIGESTS
 
     @property
     def spares(self) -> Path:

@@ -163,19 +163,7 @@ class Filter:
     @property
     def narrows(self) -> bool:
         """Whether any condition beyond the handling of replaced memories is given."""
-        return any(
-            (
-                self.namespaces,
-                self.session is not None,
-                self.speaker is not None,
-                self.tags,
-                self.source is not None,
-                self.after is not None,
-                self.before is not None,
-                self.metadata,
-                self.as_of is not None,
-            )
-        )
+        return bool(json_values(replace(self, include_replaced=False)))
 
     def beyond_namespaces(self) -> Filter:
         """The conditions other than namespaces and, unless one asks of the past, replacement."""

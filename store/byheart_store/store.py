@@ -71,9 +71,9 @@ class MemoryStore(ScopedMemories):
             StoreUnavailable: the home can't be used, or a newer version of ByHeart wrote it.
             StoreBusy: the store has to be created or migrated and others keep the lock.
         """
-        if trial and model is None:
-            raise InvalidInput("trial: name the model to be tried")
-        if trial and model is not None:
+        if trial:
+            if model is None:
+                raise InvalidInput("trial: name the model to be tried")
             return cls(await Engine.open_trial(home, uri=uri, model=model, patience=patience))
         engine = await Engine.open(
             home,

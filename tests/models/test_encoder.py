@@ -196,7 +196,9 @@ def test_an_unknown_model_name_is_refused_with_near_names(tmp_path: Path) -> Non
 def silent_hub(monkeypatch: pytest.MonkeyPatch) -> object:
     released = threading.Event()
     # No hub on this machine keeps silent; this is the one call that waits for it.
-    monkeypatch.setattr("byheart_store.models.catalogue._knock", lambda _timeout: released.wait(30))
+    monkeypatch.setattr(
+        "byheart_store.models.catalogue._ask_hub", lambda _timeout: released.wait(30)
+    )
     yield released
     released.set()
 

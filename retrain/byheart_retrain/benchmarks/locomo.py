@@ -70,21 +70,21 @@ def _text(turn: Row, where: str) -> str:
 
 def _queries(sample: Row, name: str, held: set[str]) -> Iterator[LabelledQuery]:
     for number, asked in enumerate(field(sample, "qa", list, name)):
-        position = f"{name}: question {number}"
-        row = checked(asked, dict, position)
+        where = f"{name}: question {number}"
+        row = checked(asked, dict, where)
         category = row.get("category")
         yield LabelledQuery(
             f"{name}:q{number}",
-            query_text(row, "question", position),
-            _gold(row, name, position) & held,
+            query_text(row, "question", where),
+            _gold(row, name, where) & held,
             namespace=name,
             type=_TYPES.get(category) if isinstance(category, int) else None,
         )
 
 
-def _gold(row: Row, name: str, position: str) -> frozenset[str]:
+def _gold(row: Row, name: str, where: str) -> frozenset[str]:
     """The published evidence spells a few turns as D:3:4 or D3:04, and joins some by ";"."""
-    evidence = checked(row.get("evidence") or [], list, f"{position}: evidence")
+    evidence = checked(row.get("evidence") or [], list, f"{where}: evidence")
     named = (item for item in evidence if isinstance(item, str))
     turns = _TURN.findall(" ".join(named))
     return frozenset(f"{name}:D{session}:{turn}" for session, turn in turns)

@@ -35,33 +35,33 @@ def from_longmemeval(instances: list[Row]) -> Benchmark:
 
 
 def _query(instance: Row, name: str, turns: list[tuple[NewMemory, bool]]) -> LabelledQuery:
-    position = f"question {name}"
+    asked_in = f"question {name}"
     answers = frozenset(str(memory.id) for memory, holds_answer in turns if holds_answer)
-    answering = field(instance, "answer_session_ids", list, position)
-    sessions = frozenset(f"{name}:{as_identifier(session, position)}" for session in answering)
+    answering = field(instance, "answer_session_ids", list, asked_in)
+    sessions = frozenset(f"{name}:{as_identifier(session, asked_in)}" for session in answering)
     unanswerable = name.endswith("_abs")
     return LabelledQuery(
         name,
-        query_text(instance, "question", position),
+        query_text(instance, "question", asked_in),
         frozenset() if unanswerable else answers,
         namespace=name,
-        type=identifier(instance, "question_type", position),
+        type=identifier(instance, "question_type", asked_in),
         # The sessions count of their own where no turn of theirs is marked.
         gold_sessions=frozenset() if unanswerable else None if answers else sessions,
     )
 
 
 def _turns(instance: Row, name: str) -> Iterator[tuple[NewMemory, bool]]:
-    position = f"question {name}"
-    ids = field(instance, "haystack_session_ids", list, position)
-    dates = field(instance, "haystack_dates", list, position)
-    sessions = field(instance, "haystack_sessions", list, position)
+    asked_in = f"question {name}"
+    ids = field(instance, "haystack_session_ids", list, asked_in)
+    dates = field(instance, "haystack_dates", list, asked_in)
+    sessions = field(instance, "haystack_sessions", list, asked_in)
     if not len(ids) == len(dates) == len(sessions):
-        raise InvalidInput(f"{position}: has {len(ids)} session ids for {len(sessions)} sessions")
+        raise InvalidInput(f"{asked_in}: has {len(ids)} session ids for {len(sessions)} sessions")
     for order, (given, date, turns) in enumerate(zip(ids, dates, sessions, strict=True)):
-        session = as_identifier(given, f"{position}: session")
-        moment = published_time(date, "%Y/%m/%d (%a) %H:%M", position)
-        where = f"{position}: session {session}"
+        session = as_identifier(given, f"{asked_in}: session")
+        moment = published_time(date, "%Y/%m/%d (%a) %H:%M", asked_in)
+        where = f"{asked_in}: session {session}"
         for number, turn in enumerate(checked(turns, list, where)):
             text = field(checked(turn, dict, where), "content", str, where)
             if not text.strip():

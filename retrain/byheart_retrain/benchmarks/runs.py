@@ -15,9 +15,9 @@ def write_run(path: Path, rankings: Mapping[str, Sequence[str]], tag: str) -> No
     White space in an id, which the format can't hold, is percent-encoded.
     """
     lines = (
-        f"{_encoded(query)} Q0 {_encoded(memory)} {position} {len(ranking) - position + 1} {tag}\n"
+        f"{_encoded(query)} Q0 {_encoded(memory)} {rank} {len(ranking) - rank + 1} {tag}\n"
         for query, ranking in rankings.items()
-        for position, memory in enumerate(ranking, start=1)
+        for rank, memory in enumerate(ranking, start=1)
     )
     path.write_text("".join(lines), encoding="utf-8")
 
@@ -41,10 +41,8 @@ def read_run(path: Path) -> dict[str, list[str]]:
     rows: dict[str, list[tuple[float, int, str]]] = {}
     for number, line in enumerate(_lines(path), start=1):
         try:
-            query, _, memory, position, score, _ = line.split()
-            rows.setdefault(unquote(query), []).append(
-                (-float(score), int(position), unquote(memory))
-            )
+            query, _, memory, rank, score, _ = line.split()
+            rows.setdefault(unquote(query), []).append((-float(score), int(rank), unquote(memory)))
         except ValueError:
             raise InvalidInput(
                 f"{path}:{number}: is no line of a TREC run; write: query Q0 memory rank score tag"

@@ -79,7 +79,7 @@ def _object(line: str) -> Row:
     return row
 
 
-def _of_row(row: Row, position: str) -> LabelledQuery:
+def _of_row(row: Row, where: str) -> LabelledQuery:
     positives, negatives = _ids(row, "positives"), _ids(row, "negatives")
     both = positives & negatives
     if both:
@@ -90,7 +90,7 @@ def _of_row(row: Row, position: str) -> LabelledQuery:
     if text is None:
         raise InvalidInput("query: is missing; give the question as a text")
     return LabelledQuery(
-        _name(row, "id") or position,
+        _name(row, "id") or where,
         checked_query(text),
         positives,
         _name(row, "namespace"),

@@ -96,9 +96,9 @@ def longmemeval_split(
     draw = random.Random(_PUBLISHED_SEED)
     held_out: set[int] = set()
     for name in sorted({_type(query) for query in queries}):
-        positions = [position for position, query in enumerate(queries) if _type(query) == name]
-        draw.shuffle(positions)
-        held_out.update(positions[: -(-len(positions) // 5)])
+        keys = [position for position, query in enumerate(queries) if _type(query) == name]
+        draw.shuffle(keys)
+        held_out.update(keys[: -(-len(keys) // 5)])
     return (
         [query for position, query in enumerate(queries) if position in held_out],
         [query for position, query in enumerate(queries) if position not in held_out],
@@ -169,15 +169,15 @@ def _by_namespace(components: Sequence[Sequence[LabelledQuery]]) -> list[str] | 
 
     Namespaces that ask the same are one, for no question may stand on two sides.
     """
-    positions = [
+    keys = [
         {f"n {query.namespace}" for query in component if query.namespace is not None}
         or {f"c {number}"}
         for number, component in enumerate(components)
     ]
-    root = linked(positions)
+    root = linked(keys)
     if len({one for name, one in root.items() if name.startswith("n ")}) < FEWEST_GROUPS:
         return None
-    return [root[min(names)] for names in positions]
+    return [root[min(names)] for names in keys]
 
 
 def _by_session(

@@ -13,37 +13,37 @@ Row = Mapping[str, Any]
 _KINDS: Mapping[type, str] = {str: "a text", list: "a list", dict: "an object"}
 
 
-def checked(value: object, kind: type[T], position: str) -> T:
+def checked(value: object, kind: type[T], where: str) -> T:
     """The value, which has to be of this kind.
 
     Raises:
-        InvalidInput: it is not; the message names the position.
+        InvalidInput: it is not; the message names where it stands.
     """
     if isinstance(value, kind):
         return value
     missing = "is missing" if value is None else f"must be {_KINDS[kind]}"
-    raise InvalidInput(f"{position}: {missing}; give the file as it was published")
+    raise InvalidInput(f"{where}: {missing}; give the file as it was published")
 
 
-def field(row: Row, name: str, kind: type[T], position: str) -> T:
+def field(row: Row, name: str, kind: type[T], where: str) -> T:
     """A field that has to be of this kind.
 
     Raises:
         InvalidInput: it is not.
     """
-    return checked(row.get(name), kind, f"{position}: {name}")
+    return checked(row.get(name), kind, f"{where}: {name}")
 
 
-def identifier(row: Row, name: str, position: str) -> str:
+def identifier(row: Row, name: str, where: str) -> str:
     """A field that names something.
 
     Raises:
         InvalidInput: it is no name.
     """
-    return as_identifier(row.get(name), f"{position}: {name}")
+    return as_identifier(row.get(name), f"{where}: {name}")
 
 
-def as_identifier(value: object, position: str) -> str:
+def as_identifier(value: object, where: str) -> str:
     """A name as a text: files made by hand number their questions.
 
     Raises:
@@ -51,16 +51,16 @@ def as_identifier(value: object, position: str) -> str:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return checked(value, str, position)
+    return checked(value, str, where)
 
 
-def query_text(row: Row, name: str, position: str) -> str:
+def query_text(row: Row, name: str, where: str) -> str:
     """A field that asks something.
 
     Raises:
         InvalidInput: it is no text, or holds nothing but white space.
     """
-    text = field(row, name, str, position)
+    text = field(row, name, str, where)
     if not text.strip():
-        raise InvalidInput(f"{position}: {name}: is empty; say what to look for")
+        raise InvalidInput(f"{where}: {name}: is empty; say what to look for")
     return text

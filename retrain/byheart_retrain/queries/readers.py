@@ -20,7 +20,7 @@ def read_queries(path: Path, qrels: Mapping[str, set[str]]) -> list[LabelledQuer
     Raises:
         InvalidInput: the file or a line can't be read; the message says which and why.
     """
-    return [_query(row, qrels, position) for row, position in _rows(path)]
+    return [_query(row, qrels, where) for row, where in _rows(path)]
 
 
 def read_query_ids(path: Path) -> set[str]:
@@ -29,7 +29,7 @@ def read_query_ids(path: Path) -> set[str]:
     Raises:
         InvalidInput: the file or a line can't be read; the message says which and why.
     """
-    return {identifier(row, "_id", position) for row, position in _rows(path)}
+    return {identifier(row, "_id", where) for row, where in _rows(path)}
 
 
 def read_qrels(path: Path) -> dict[str, set[str]]:
@@ -74,19 +74,19 @@ def _rows(path: Path) -> Iterator[tuple[Row, str]]:
         yield row, f"{path}: query {number}"
 
 
-def _query(row: Row, qrels: Mapping[str, set[str]], position: str) -> LabelledQuery:
+def _query(row: Row, qrels: Mapping[str, set[str]], where: str) -> LabelledQuery:
     about = row.get("metadata") or {}
     if not isinstance(about, dict):
-        raise InvalidInput(f"{position}: metadata must be an object")
-    name = identifier(row, "_id", position)
+        raise InvalidInput(f"{where}: metadata must be an object")
+    name = identifier(row, "_id", where)
     return LabelledQuery(
         name,
-        query_text(row, "text", position),
+        query_text(row, "text", where),
         frozenset(qrels.get(name, ())),
-        namespace=_optional(about, "namespace", position),
-        type=_optional(about, "type", position),
+        namespace=_optional(about, "namespace", where),
+        type=_optional(about, "type", where),
     )
 
 
-def _optional(row: Row, name: str, position: str) -> str | None:
-    return None if row.get(name) is None else identifier(row, name, position)
+def _optional(row: Row, name: str, where: str) -> str | None:
+    return None if row.get(name) is None else identifier(row, name, where)

@@ -53,7 +53,7 @@ class Caller:
             return cls(OWNER, _client(ctx))
         grant = ctx.request.scope.get(GRANT_KEY) if ctx.request else None
         if grant is None:
-            raise AccessDenied("the request brings no grant; send it through the server's door")
+            raise AccessDenied("the request brings no grant; send it through the server's gateway")
         return cls(grant, _client(ctx))
 
     def scoped(self, store: MemoryStore) -> MemoryStore:

@@ -10,9 +10,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
 
-from byheart_store.records import (
-    Memory,
-)
+from byheart_store.records import Memory
 
 
 async def write_jsonl(memories: AsyncIterable[Memory], write: Callable[[bytes], object]) -> int:
@@ -26,7 +24,7 @@ async def write_jsonl(memories: AsyncIterable[Memory], write: Callable[[bytes], 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Callable[[bytes], object]]:
-    """Yield a `write` whose bytes take the where of the file only once all are written.
+    """Yield a `write` whose bytes take the place of the file only once all are written.
 
     Bytes are compressed when the name ends in `.gz`.
     """

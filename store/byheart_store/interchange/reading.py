@@ -15,9 +15,7 @@ from typing import Literal
 from byheart_store.errors import InvalidInput
 from byheart_store.interchange.lines import memory_of_beir, memory_of_line
 from byheart_store.interchange.source import Row, file_in, numbered_objects
-from byheart_store.records import (
-    NewMemory,
-)
+from byheart_store.records import NewMemory
 
 Format = Literal["beir", "jsonl"]
 

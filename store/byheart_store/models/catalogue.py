@@ -46,13 +46,13 @@ def load_from_catalogue(name: str, cache_dir: Path, threads: int, timeout: float
         model = _cached(known, cache_dir) or _downloaded(known, cache_dir, timeout)
     folder, description = fastembed_internals.model_files(model)
     query, passage = _published_prefixes(known)
-    declared = {
+    entries = {
         "max_tokens": fastembed_internals.read_tokens(model) or 512,
         "query_prefix": query,
         "passage_prefix": passage,
     }
     digest = digests_of(folder / description.model_file, folder / "tokenizer.json")
-    reading = reading_of(known, declared, [*digest, type(model.model).__name__])
+    reading = reading_of(known, entries, [*digest, type(model.model).__name__])
     encoder = first_run(model, reading, threads, known)
     if encoder.dimension != description.dim:
         raise ModelUnavailable(
@@ -117,13 +117,13 @@ def _unreachable(timeout: float) -> str | None:
     a name look-up knows no timeout.
     """
     answers: list[str | None] = []
-    knock = threading.Thread(target=lambda: answers.append(_knock(timeout)), daemon=True)
-    knock.start()
-    knock.join(timeout)
+    asking = threading.Thread(target=lambda: answers.append(_ask_hub(timeout)), daemon=True)
+    asking.start()
+    asking.join(timeout)
     return answers[0] if answers else f"no answer within {timeout:g} s"
 
 
-def _knock(timeout: float) -> str | None:
+def _ask_hub(timeout: float) -> str | None:
     from huggingface_hub import constants, get_session
 
     try:

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from fastembed import TextEmbedding
 
 
-def reading_of(name: str, declared: dict[str, Any], parts: Sequence[str]) -> Reading:
+def reading_of(name: str, entries: dict[str, Any], parts: Sequence[str]) -> Reading:
     """How a model reads; the fingerprint changes with all that its vectors depend on."""
-    max_tokens = int(min(declared.get("max_tokens", 512), 1 << 20))
-    prefixes = (str(declared.get("query_prefix", "")), str(declared.get("passage_prefix", "")))
+    max_tokens = int(min(entries.get("max_tokens", 512), 1 << 20))
+    prefixes = (str(entries.get("query_prefix", "")), str(entries.get("passage_prefix", "")))
     text = json.dumps([*parts, max_tokens, *prefixes])
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
     return Reading(name, fingerprint, max_tokens, *prefixes)
 
 
-def open_model(name: str, cache_dir: Path, place: Path, **options: Any) -> TextEmbedding:
+def open_model(name: str, cache_dir: Path, subject: Path, **options: Any) -> TextEmbedding:
     """Load a model with FastEmbed.
 
     Raises:
@@ -38,11 +38,11 @@ def open_model(name: str, cache_dir: Path, place: Path, **options: Any) -> TextE
         return TextEmbedding(name, cache_dir=str(cache_dir), threads=1, **options)
     except Exception as error:
         raise ModelUnavailable(
-            f"{place} can't be loaded ({one_line(error)}); export, build or download it again"
+            f"{subject} can't be loaded ({one_line(error)}); export, build or download it again"
         ) from error
 
 
-def first_run(model: TextEmbedding, reading: Reading, threads: int, place: Path | str) -> Encoder:
+def first_run(model: TextEmbedding, reading: Reading, threads: int, subject: Path | str) -> Encoder:
     """The encoder of a loaded model, once it has encoded a text.
 
     Raises:
@@ -52,7 +52,7 @@ def first_run(model: TextEmbedding, reading: Reading, threads: int, place: Path 
         return Encoder(model, reading, threads=threads)
     except Exception as error:
         raise ModelUnavailable(
-            f"{place} can't encode a text ({one_line(error)}); check its inputs and its pooling"
+            f"{subject} can't encode a text ({one_line(error)}); check its inputs and its pooling"
         ) from error
 
 

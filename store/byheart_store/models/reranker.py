@@ -63,16 +63,16 @@ class Reranker:
         return next(iter(self._model.rerank(*pair, batch_size=1)))
 
 
-def declared_reranker(folder: Path, declared: Mapping[str, Any]) -> RerankerFile | None:
+def declared_reranker(folder: Path, entries: Mapping[str, Any]) -> RerankerFile | None:
     """The reranker that a model folder's byheart.json speaks of.
 
     Raises:
         ModelUnavailable: the entry can't be read.
     """
-    if "reranker" not in declared:
+    if "reranker" not in entries:
         return None
     try:
-        entry = declared["reranker"]
+        entry = entries["reranker"]
         onnx = folder / entry["folder"] / "model.onnx"
         return RerankerFile(onnx, str(entry["sha256"]), int(entry["max_tokens"]))
     except (KeyError, TypeError, ValueError) as error:

@@ -87,7 +87,7 @@ def pooled(evidence: Evidence, scores: Floats, limit: int, fusion: Fusion) -> Po
 
 
 def with_nearest(evidence: Evidence, pool: Pool) -> Integers:
-    """The rows of a pool and of the nearest passages, by which is judged whether any answers."""
+    """The rows of a pool and of the nearest passages, which tell whether any answers."""
     import numpy as np
 
     if evidence.cosines is None:
@@ -149,7 +149,7 @@ def _best_rows(passages: Floats, first: Integers, positions: Integers) -> Intege
 def fused(evidence: Evidence, fusion: Fusion, *, single_leg: bool = False) -> Floats:
     """(n,) scores of the memories, from whatever legs were asked.
 
-    With `alone` the one leg that was asked ranks by itself, without evidence from the session.
+    With `single_leg` the one leg that was asked ranks by itself, without evidence from the session.
     """
     first, vector = evidence.first, None
     if evidence.cosines is not None:

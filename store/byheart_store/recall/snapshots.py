@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from byheart_store.allocator import release_free_memory
 from byheart_store.recall.snapshot import Snapshot
@@ -13,13 +13,7 @@ from byheart_store.tables import indexes
 from byheart_store.tables.database import Database
 
 if TYPE_CHECKING:
-    import numpy as np
     from lancedb.table import AsyncTable
-    from numpy.typing import NDArray
-
-    Floats: TypeAlias = NDArray[np.float32]
-    Integers: TypeAlias = NDArray[np.int64]
-    Booleans: TypeAlias = NDArray[np.bool_]
 
 
 class Snapshots:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from byheart_store.errors import InvalidInput, UnknownMemory
 from byheart_store.inputs import LAST_TURN
@@ -19,17 +19,7 @@ from byheart_store.tables.rows import (
     digest_of_new,
     given_id,
 )
-from byheart_store.tables.schema import (
-    MEMORY_COLUMNS,
-    VectorColumn,
-)
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vectors: TypeAlias = NDArray[np.float32]
-
+from byheart_store.tables.schema import MEMORY_COLUMNS, VectorColumn
 
 TARGET_COLUMNS = ["id", "namespace", "replaced_by"]
 
@@ -44,7 +34,7 @@ class Plan:
     """What a batch will change, as of one version of the table.
 
     `receipts` answers what is stored already and `drafts` holds what is not, both by the
-    memory's place in the batch. `superseded` are rows of memories that the batch replaces.
+    memory's position in the batch. `superseded` are rows of memories that the batch replaces.
     """
 
     version: int
@@ -107,7 +97,7 @@ def _check_same(new: NewMemory, memory_id: str, stored: str, given: str) -> None
     )
 
 
-def beside(new: NewMemory, targets: Mapping[str, Row]) -> NewMemory:
+def in_namespace_of_target(new: NewMemory, targets: Mapping[str, Row]) -> NewMemory:
     """A memory in the namespace of what it replaces."""
     target = targets.get(new.replaces or "")
     if target is not None:
@@ -138,7 +128,7 @@ def check_replaceable(new: NewMemory, targets: Mapping[str, Mapping[str, Any]]) 
         )
 
 
-def succeed(memory: Memory, targets: dict[str, Row], successors: dict[str, Mark]) -> None:
+def mark_successor(memory: Memory, targets: dict[str, Row], successors: dict[str, Mark]) -> None:
     """Put a draft in the place of its target; what follows in the batch may replace the draft."""
     target = targets.get(memory.replaces or "")
     if target is not None and target["replaced_by"] is None:

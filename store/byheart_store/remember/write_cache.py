@@ -52,7 +52,7 @@ class CachedVersion:
 
 
 class WriteCache:
-    """Keeps a `Known` in step with this process's own commits."""
+    """Keeps a `CachedVersion` in step with this process's own commits."""
 
     def __init__(self, database: Database) -> None:
         """Nothing is known before the first write."""

@@ -16,12 +16,12 @@ from byheart_store.remember.plan import (
     Mark,
     Plan,
     Row,
-    beside,
     check_replaceable,
     draft_of,
     duplicates,
+    in_namespace_of_target,
+    mark_successor,
     repeated,
-    succeed,
     superseded_draft,
 )
 from byheart_store.remember.write_cache import CachedVersion, Ends, SessionEnd, WriteCache
@@ -92,7 +92,7 @@ class Writer:
         return receipts
 
     async def _remember(self, batch: Sequence[NewMemory]) -> list[Receipt]:
-        batch = await self._placed(batch)
+        batch = await self._in_namespaces(batch)
         spans = await _split(batch)
         committed = None
         while committed is None:
@@ -115,18 +115,21 @@ class Writer:
         except (ModelUnavailable, TimeoutError):
             return None
 
-    async def _placed(self, batch: Sequence[NewMemory]) -> Sequence[NewMemory]:
+    async def _in_namespaces(self, batch: Sequence[NewMemory]) -> Sequence[NewMemory]:
         """The batch with what replaces a memory put into that memory's namespace."""
         brought = {given_id(new) for new in batch}
-        astray = [
+        without_namespace = [
             new
             for new in batch
             if new.replaces is not None and new.namespace is None and new.replaces not in brought
         ]
-        if not astray:
+        if not without_namespace:
             return batch
-        targets = await self._targets(astray)
-        return [beside(new, targets) if new in astray else new for new in batch]
+        targets = await self._targets(without_namespace)
+        return [
+            in_namespace_of_target(new, targets) if new in without_namespace else new
+            for new in batch
+        ]
 
     async def _embed(self, plan: Plan, encoder: Encoder | None) -> Mapping[int, Vectors]:
         """The (passages, d) vectors of each draft; none at all without an encoder."""
@@ -202,7 +205,7 @@ class Writer:
             if first is None:
                 check_replaceable(new, targets)
                 drafts[position] = draft_of(new, spans[position], ends)
-                succeed(drafts[position].memory, targets, successors)
+                mark_successor(drafts[position].memory, targets, successors)
             else:
                 receipts[position] = Receipt(first.memory.id, "duplicate")
         drafts = {

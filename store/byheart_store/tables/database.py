@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -28,11 +27,6 @@ if TYPE_CHECKING:
     from lancedb.table import AsyncTable
 
 T = TypeVar("T")
-
-logger = logging.getLogger(__name__)
-
-WRITING: Work = "write"
-"""The name of the write lock: of its file, or of its lease."""
 
 LONGEST_SILENCE = 1.5 * DURATION
 """Seconds after which the lease of whoever died can be taken."""
@@ -125,7 +119,7 @@ class Database:
                 if self.location.spans_hosts and schema.MEMORIES in names:
                     raise self._gone(missing)  # it is made last of all
                 if self.location.is_bucket:
-                    await Lease(self.location, WRITING).check_honoured()
+                    await Lease(self.location, "write").check_honoured()
                 await self.write(self._create_tables)
             self.memories = await self._connection.open_table(schema.MEMORIES)
             self.recalls = await self._connection.open_table(schema.RECALLS)
@@ -322,7 +316,7 @@ def _ignore(_table: AsyncTable, _new_rows: int) -> None:
 
 def _process_lock_of(home: Home, location: Location) -> Path | Lease:
     """What keeps writers apart; servers of a database service have only their own machine's."""
-    return Lease(location, WRITING) if location.is_bucket else home.lock(WRITING)
+    return Lease(location, "write") if location.is_bucket else home.lock("write")
 
 
 def _usable_folder(home: Path) -> Path:

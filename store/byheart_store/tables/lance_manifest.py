@@ -18,6 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 MANIFEST_SUFFIX = ".manifest"
+VERSIONS = "_versions"
+DELETIONS = "_deletions"
+VERSION_HINT = "latest_version_hint.json"
+"""Written again with each version, and made anew where it is missing."""
 
 _MAGIC = b"LANC"
 _FOOTER = 16
@@ -147,7 +151,7 @@ def _fragment(part: bytes, columns: dict[int, str]) -> Fragment:
         return Fragment(number, files, message.number(4))
     deletion = _Message(message.content(3))
     suffix = "bin" if deletion.number(1) else "arrow"
-    name = f"_deletions/{number}-{deletion.number(2)}-{deletion.number(3)}.{suffix}"
+    name = f"{DELETIONS}/{number}-{deletion.number(2)}-{deletion.number(3)}.{suffix}"
     return Fragment(number, files, message.number(4), name, deletion.number(4))
 
 

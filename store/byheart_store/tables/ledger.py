@@ -16,6 +16,7 @@ from itertools import groupby
 from pathlib import Path
 
 from byheart_store.home import Home
+from byheart_store.tables.lance_manifest import DELETIONS, MANIFEST_SUFFIX, VERSION_HINT
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +26,6 @@ SPACE_FOR_GONE = 256
 
 _CHUNK = 1 << 20
 _TABLE_SUFFIX = ".lance"
-_MANIFEST_SUFFIX = ".manifest"
-_DELETIONS = "/_deletions/"
-_VERSION_HINT = "latest_version_hint.json"
-"""Written again with each version, and made anew where it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +113,7 @@ class Ledger:
         """Copy a file without which memories are lost, or come back; of manifests the latest."""
         folder = self._spare / file.parents[1].stem
         folder.mkdir(parents=True, exist_ok=True)
-        former = list(folder.glob(f"*{_MANIFEST_SUFFIX}")) if _is_manifest(file.name) else []
+        former = list(folder.glob(f"*{MANIFEST_SUFFIX}")) if _is_manifest(file.name) else []
         replace_bytes(folder / file.name, file.read_bytes())
         for path in former:
             if path.name != file.name:
@@ -184,7 +181,7 @@ def _files_below(folder: str, name: str) -> Iterator[str]:
             below = f"{name}/{entry.name}"
             if entry.is_dir(follow_symlinks=False):
                 yield from _files_below(entry.path, below)
-            elif entry.name != _VERSION_HINT:
+            elif entry.name != VERSION_HINT:
                 yield below
 
 
@@ -233,11 +230,11 @@ def _worth_a_spare(names: Iterable[str]) -> Iterator[str]:
     manifests = sorted(filter(_is_manifest, names))
     for _, versions in groupby(manifests, key=lambda name: name.partition("/")[0]):
         yield next(versions)
-    yield from (name for name in names if _DELETIONS in name)
+    yield from (name for name in names if f"/{DELETIONS}/" in name)
 
 
 def _is_manifest(name: str) -> bool:
-    return name.endswith(_MANIFEST_SUFFIX)
+    return name.endswith(MANIFEST_SUFFIX)
 
 
 def _line(name: str, file: Recorded) -> str:

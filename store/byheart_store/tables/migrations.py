@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from byheart_store.tables.rows import CONVERSATION_ORDER, searched_anew
+from byheart_store.tables.rows import CONVERSATION_ORDER, SEARCH_COLUMNS, searched_anew
 from byheart_store.tables.schema import ROW_KEY, SEARCHED, create_text_index, origin_fields
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ async def search_one_column(memories: AsyncTable, *_: AsyncTable) -> None:
 
     Format 1 had a second text column for them, `context`.
     """
-    columns = [*CONVERSATION_ORDER, "start", "end", "speaker", "text"]
+    columns = list(SEARCH_COLUMNS)
     rows = await memories.query().select(columns).to_arrow()
     ordered = rows.sort_by([(name, "ascending") for name in CONVERSATION_ORDER]).to_pylist()
     update = _searched_anew(ordered, rows.schema)

@@ -12,14 +12,14 @@ from byheart_store.records import Memory
 from byheart_store.tables import schema
 from byheart_store.tables.database import Database
 from byheart_store.tables.filters import ids_predicate
-from byheart_store.tables.rows import memory_of
+from byheart_store.tables.rows import CONVERSATION_ORDER, memory_of
 
 if TYPE_CHECKING:
     from byheart_store.tables.schema import VectorColumn
 
 IDS_PER_PAGE = 1_000
 
-_IN_ORDER = ("namespace", "session", "turn", "created", "id")
+_IN_ORDER = CONVERSATION_ORDER[:-1]
 
 
 class Reader:
@@ -69,7 +69,9 @@ class Reader:
         return await asyncio.to_thread(_size_of, Path(self._database.location.address))
 
 
-def _size_of(folder: Path) -> int:
+def _size_of(folder: Path) -> int | None:
+    if not folder.is_dir():
+        return None
     return sum(path.stat().st_size for path in _files(folder))
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CONVERSATION_ORDER = ("namespace", "session", "turn", "created", "id", "passage")
 """The order of a conversation."""
 
+SEARCH_COLUMNS = (*CONVERSATION_ORDER, "start", "end", "speaker", "text")
+"""What `searched_anew` needs of a row."""
+
 TURNS_BEFORE = 2
 LONGEST_BEFORE = 500
 """So many whole turns, of so many characters together, are searched with the turn after them."""
@@ -61,10 +64,9 @@ def searched(passages: Sequence[str], before: Sequence[str] | None) -> list[str]
 
 
 def searched_anew(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """What the text leg searches of each row, given all rows of whole sessions sorted by `PLACE`.
+    """What the text leg searches of each row, given whole sessions in `CONVERSATION_ORDER`.
 
-    Rows need the columns of `PLACE`, `start`, `end`, `speaker`, and in the first of each memory
-    `text`.
+    Rows need the `SEARCH_COLUMNS`; only the first of each memory has a `text`.
     """
     before: tuple[str, ...] = ()
     session = None

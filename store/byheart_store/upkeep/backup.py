@@ -17,10 +17,11 @@ from tempfile import NamedTemporaryFile
 from typing import IO, Any
 
 from byheart_store.errors import InvalidInput, StoreUnavailable
-from byheart_store.home import DOWNLOADS, LEDGER, MODELS, TABLES, Home
+from byheart_store.home import DIGESTS, DOWNLOADS, LEDGER, MODELS, TABLES, Home
 from byheart_store.moments import iso, now
 from byheart_store.tables.database import Database
 from byheart_store.tables.engine_errors import storage_errors
+from byheart_store.tables.lance_manifest import VERSION_HINT
 from byheart_store.tables.ledger import DIGEST_BYTES, Recorded, read_ledger, recorded, sync_folder
 from byheart_store.tables.lock import WriteLock
 from byheart_store.tables.schema import LABELS, MEMORIES, RECALLS
@@ -33,7 +34,7 @@ FORMAT = 1
 
 _HEAD = "manifest.json"
 _PARTS = (TABLES, LEDGER, MODELS)
-_CHANGING = ("files.txt", "latest_version_hint.json")
+_CHANGING = (DIGESTS, VERSION_HINT)
 """Files that are written again; all others are immutable."""
 _LARGEST_HEAD = 256 << 20
 _CHUNK = 1 << 20

@@ -11,12 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from byheart_store.home import Home
-from byheart_store.tables.lance_manifest import BadManifest, Manifest, read_manifest, version_of
+from byheart_store.tables.lance_manifest import (
+    DELETIONS,
+    VERSIONS,
+    BadManifest,
+    Manifest,
+    read_manifest,
+    version_of,
+)
 from byheart_store.tables.ledger import Recorded, files_below, recorded
 
-VERSIONS = "_versions"
-
-_DATA_FOLDERS = ("data/", "_deletions/", "_indices/")
+_DATA_FOLDERS = ("data/", f"{DELETIONS}/", "_indices/")
 
 
 @dataclass(frozen=True, slots=True)

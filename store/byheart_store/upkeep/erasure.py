@@ -23,7 +23,7 @@ from byheart_store.tables.database import Database
 from byheart_store.tables.filters import listed, quoted
 from byheart_store.tables.ledger import sync_folder
 from byheart_store.tables.maintenance import Maintenance
-from byheart_store.tables.rows import CONVERSATION_ORDER, searched_anew
+from byheart_store.tables.rows import CONVERSATION_ORDER, SEARCH_COLUMNS, searched_anew
 from byheart_store.tables.schema import ROW_KEY, SEARCHED
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Eraser:
             f"(namespace = {quoted(namespace)} AND session = {quoted(session)})"
             for namespace, session in sessions
         )
-        columns = [*CONVERSATION_ORDER, "start", "end", "speaker", "text", SEARCHED]
+        columns = [*SEARCH_COLUMNS, SEARCHED]
         found = await self._database.memories.query().where(among).select(columns).to_arrow()
         ordered = found.sort_by([(name, "ascending") for name in CONVERSATION_ORDER]).to_pylist()
         kept = [row for row in ordered if row["id"] not in gone]
@@ -189,8 +189,8 @@ def _was_about(row: Mapping[str, Any], kept: Container[str]) -> bool:
 
 def _struck(row: Mapping[str, Any], kept: Container[str]) -> dict[str, Any]:
     """A logged recall without the hits that are gone."""
-    places = [location for location, name in enumerate(row["ids"]) if name in kept]
-    return {name: [row[name][location] for location in places] for name in HIT_LISTS} | {
+    ranks = [rank for rank, name in enumerate(row["ids"]) if name in kept]
+    return {name: [row[name][rank] for rank in ranks] for name in HIT_LISTS} | {
         "recall_id": row["recall_id"]
     }
 

@@ -27,17 +27,17 @@ class SetAside:
 
     def move(self, path: Path, why: str) -> None:
         """Move a file or a folder here, under the path that it had below the home."""
-        place = self._folder / path.relative_to(self._home)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(place)
+        target = self._folder / path.relative_to(self._home)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
         self._note(path, why)
 
     def keep_rows(self, name: str, rows: Iterable[Mapping[str, Any]], why: str) -> None:
         """Write rows as lines of JSON."""
-        place = self._folder / name
-        place.parent.mkdir(parents=True, exist_ok=True)
+        target = self._folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(dict(row), ensure_ascii=False, default=str) + "\n" for row in rows]
-        place.write_text("".join(lines), encoding="utf-8")
+        target.write_text("".join(lines), encoding="utf-8")
         self._note(self._home / name, why)
 
     def _note(self, path: Path, why: str) -> None:

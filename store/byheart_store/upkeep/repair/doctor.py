@@ -83,13 +83,13 @@ class Doctor:
                 f"there is no store at {self._home.folder}; name the right folder: --home DIR"
             )
         with storage_errors(str(self._home.tables)):
-            visit = Examination(self._home, self._seen, repair=repair)
+            examination = Examination(self._home, self._seen, repair=repair)
             async with self._locked(repair=repair):
-                await visit.tables()
-            if visit.is_foreign:
-                return visit.found
-            await self._after(visit, repair=repair)
-        return visit.found
+                await examination.tables()
+            if examination.is_foreign:
+                return examination.found
+            await self._after(examination, repair=repair)
+        return examination.found
 
     @asynccontextmanager
     async def _locked(self, *, repair: bool) -> AsyncIterator[None]:
@@ -100,19 +100,19 @@ class Doctor:
         async with WriteLock(lock, self._patience).held():
             yield
 
-    async def _after(self, visit: Examination, *, repair: bool) -> None:
+    async def _after(self, examination: Examination, *, repair: bool) -> None:
         """What needs a model, or a store that opens: to be done without the lock."""
-        interrupted = visit.interrupted_switch()
-        wrong = await self._compared(visit)
+        interrupted = examination.interrupted_switch()
+        wrong = await self._compared(examination)
         if not repair:
             return
-        if not (interrupted or wrong or visit.to_be_embedded or visit.to_be_opened):
+        if not (interrupted or wrong or examination.to_be_embedded or examination.to_be_opened):
             return
         database = await Database.open(self._home.folder, None, self._patience)
         maintenance, model = Maintenance(database), ActiveModel(database, None)
         reindexer = Reindexer(database, maintenance, model)
         try:
-            await self._finish(database, reindexer, visit, interrupted, wrong)
+            await self._finish(database, reindexer, examination, interrupted, wrong)
         finally:
             await model.close()
             await maintenance.close()
@@ -122,11 +122,11 @@ class Doctor:
         self,
         database: Database,
         reindexer: Reindexer,
-        visit: Examination,
+        examination: Examination,
         interrupted: Finding | None,
         wrong: _Wrong | None,
     ) -> None:
-        for finding in visit.to_be_opened:
+        for finding in examination.to_be_opened:
             finding.mended = True
         if interrupted is not None:
             await reindexer.resume()
@@ -135,44 +135,44 @@ class Doctor:
             await database.write(lambda: wrong.put_right(database))
             wrong.finding.mended = True
         column = (await database.describe()).active_column
-        if visit.to_be_embedded and column is not None:
-            encoder = await self._encoder(column, visit)
+        if examination.to_be_embedded and column is not None:
+            encoder = await self._encoder(column, examination)
             if encoder is not None:
                 await reindexer.fill(encoder, column, self._progress)
 
-    async def _compared(self, visit: Examination) -> _Wrong | None:
+    async def _compared(self, examination: Examination) -> _Wrong | None:
         """The vectors of the active model that it would make otherwise."""
-        description, rows = visit.description, visit.rows
+        description, rows = examination.description, examination.rows
         column = description.active_column if description else None
         if column is None or rows is None or column.column not in rows.column_names:
             return None
-        encoder = await self._encoder(column, visit)
+        encoder = await self._encoder(column, examination)
         if encoder is None:
             return None
         fidelity = Fidelity(rows, column.column, encoder, self._progress)
-        places = await asyncio.to_thread(fidelity.wrong, self._sample)
-        if not places:
+        positions = await asyncio.to_thread(fidelity.wrong, self._sample)
+        if not positions:
             return None
-        finding = visit.found.add(
+        finding = examination.found.add(
             "vector",
             schema.MEMORIES,
-            f"{len(places):,} vectors are not what {column.model} makes of their texts: "
+            f"{len(positions):,} vectors are not what {column.model} makes of their texts: "
             "recall misjudges them",
             "they are embedded anew",
         )
-        return _Wrong(finding, column, *fidelity.mended(places))
+        return _Wrong(finding, column, *fidelity.mended(positions))
 
-    async def _encoder(self, column: VectorColumn, visit: Examination) -> Encoder | None:
+    async def _encoder(self, column: VectorColumn, examination: Examination) -> Encoder | None:
         from byheart_store.models.loading import load_encoder
 
         cache = self._home.downloads
         try:
             encoder = await asyncio.to_thread(load_encoder, column.model, cache_dir=cache)
         except ByHeartError as error:
-            visit.add_once("vector", f"vectors can't be checked: {error}", "mend that first")
+            examination.add_once("vector", f"vectors can't be checked: {error}", "mend that first")
             return None
         if encoder.fingerprint != column.fingerprint:
-            visit.add_once(
+            examination.add_once(
                 "vector",
                 f"the model {column.model} is not the one that made the vectors any more",
                 f"embed them anew: byheart reindex --model {column.model}",

@@ -41,11 +41,13 @@ class Fidelity:
         self._wrong: set[int] = set()
 
     def wrong(self, sample: int | None) -> list[int]:
-        """The places of wrong vectors: in a sample spread over all, and around those found there.
+        """The rows with wrong vectors: of a sample spread over all, and around those found there.
 
         None compares all of them.
         """
-        embedded = [place for place, one in enumerate(self._vectors.is_valid().to_pylist()) if one]
+        embedded = [
+            position for position, one in enumerate(self._vectors.is_valid().to_pylist()) if one
+        ]
         step = 1 if sample is None else max(1, -(-len(embedded) // max(sample, 1)))
         self._compare(embedded[::step])
         while step > 1 and (around := self._around(embedded, step)):
@@ -54,34 +56,36 @@ class Fidelity:
 
     def _around(self, embedded: Sequence[int], step: int) -> list[int]:
         """What has not been compared within a step of a wrong one."""
-        places = (number for number, place in enumerate(embedded) if place in self._wrong)
+        positions = (number for number, position in enumerate(embedded) if position in self._wrong)
         near = {
-            place
-            for number in places
-            for place in embedded[max(0, number - step) : number + step + 1]
+            position
+            for number in positions
+            for position in embedded[max(0, number - step) : number + step + 1]
         }
         return sorted(near - self._right.keys())
 
-    def _compare(self, places: Sequence[int]) -> None:
+    def _compare(self, positions: Sequence[int]) -> None:
         import numpy as np
 
-        for start in range(0, len(places), _AT_ONCE):
-            some = places[start : start + _AT_ONCE]
+        for start in range(0, len(positions), _AT_ONCE):
+            some = positions[start : start + _AT_ONCE]
             rows = self._rows.take(some).to_pylist()
-            right = self._encoder.encode_passages([self._said(row) for row in rows])
+            right = self._encoder.encode_passages([self._text_of(row) for row in rows])
             flat = self._vectors.take(some).flatten().to_numpy().reshape(len(some), -1)
             is_near = np.einsum("nd,nd->n", right, flat) >= NEAR_ENOUGH
             self._right |= dict(zip(some, right, strict=True))
-            self._wrong |= {place for place, near in zip(some, is_near, strict=True) if not near}
+            self._wrong |= {
+                position for position, near in zip(some, is_near, strict=True) if not near
+            }
             if self._progress is not None:
-                self._progress(start + len(some), len(places))
+                self._progress(start + len(some), len(positions))
 
-    def _said(self, row: dict[str, Any]) -> str:
+    def _text_of(self, row: dict[str, Any]) -> str:
         return passage_text(row["speaker"], self._texts[row["id"]][row["start"] : row["end"]])
 
-    def mended(self, places: Sequence[int]) -> tuple[list[dict[str, Any]], NDArray[np.float32]]:
+    def mended(self, positions: Sequence[int]) -> tuple[list[dict[str, Any]], NDArray[np.float32]]:
         """The keys of these rows, and the (n, d) vectors that belong there."""
         import numpy as np
 
-        rows = self._rows.select(["id", "passage", "digest"]).take(places).to_pylist()
-        return rows, np.stack([self._right[place] for place in places])
+        rows = self._rows.select(["id", "passage", "digest"]).take(positions).to_pylist()
+        return rows, np.stack([self._right[position] for position in positions])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from byheart_store.tables import schema
-from byheart_store.tables.lance_manifest import version_of
+from byheart_store.tables.lance_manifest import VERSION_HINT, VERSIONS, version_of
 from byheart_store.tables.ledger import replace_bytes, sync_folder
-from byheart_store.upkeep.damage import VERSIONS, TableFiles
+from byheart_store.upkeep.damage import TableFiles
 from byheart_store.upkeep.repair.visit import Visit
 
 
@@ -71,7 +71,7 @@ async def _return_to(visit: Visit, files: TableFiles, version: int) -> None:
         if later > version:
             visit.move(files, name, "a damaged manifest")
     visit.forget_lines()
-    (files.folder / VERSIONS / "latest_version_hint.json").unlink(missing_ok=True)
+    (files.folder / VERSIONS / VERSION_HINT).unlink(missing_ok=True)
     table = await visit.connection.open_table(files.name)
     while await table.version() <= files.latest:
         await table.checkout(await table.version())

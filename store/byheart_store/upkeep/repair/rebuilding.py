@@ -16,6 +16,7 @@ from byheart_store.models.passages import Span, split_passages
 from byheart_store.moments import now
 from byheart_store.tables.rows import (
     CONVERSATION_ORDER,
+    SEARCH_COLUMNS,
     Draft,
     digest_of,
     memory_of,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     Row: TypeAlias = dict[str, Any]
-
-SEARCH_COLUMNS = (*CONVERSATION_ORDER, "start", "end", "speaker", "text")
 
 
 @dataclass(slots=True)

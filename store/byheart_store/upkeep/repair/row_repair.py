@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from byheart_store.tables import schema
 from byheart_store.tables.engine_errors import is_panic
+from byheart_store.tables.lance_manifest import DELETIONS
 from byheart_store.tables.ledger import replace_bytes
 from byheart_store.tables.schema import VECTOR_PREFIX
 from byheart_store.upkeep.damage import TableFiles, no_deletions, spare_of
@@ -44,7 +45,7 @@ class RowRepair:
     def put_spares(self, files: TableFiles) -> None:
         """Deletions come back from the ledger, or rows that were deleted do."""
         for name, reason in files.damaged_data().items():
-            if not name.startswith("_deletions/"):
+            if not name.startswith(f"{DELETIONS}/"):
                 continue
             spare = spare_of(self._visit.home, files, name, self._visit.lines)
             content = spare.read_bytes() if spare else no_deletions()
