@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from copy import copy
@@ -35,6 +36,8 @@ def share() -> None:
 
 def load_once(model: str | None, *, threads: int | None = None, **named: Any) -> Encoder:
     """As `load_encoder`, but files of one content are loaded once, wherever they lie."""
+    if threads is None and "PYTEST_XDIST_WORKER" in os.environ:
+        threads = 1  # there is a worker a core
     folder = EMBEDDED if model in (None, EMBEDDED_NAME) else Path(str(model)).expanduser().resolve()
     if measuring or not _is_one_encoder(folder):
         return load_anew(model, threads=threads, **named)

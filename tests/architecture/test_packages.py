@@ -11,7 +11,10 @@ import pytest
 import byheart_server.commands
 import byheart_server.demo
 import byheart_store
-import byheart_store.upkeep.repair
+import byheart_store.custody
+import byheart_store.interchange
+import byheart_store.models
+import byheart_store.ranking
 
 HEAVY = {"lancedb", "numpy", "pyarrow", "fastembed", "onnxruntime", "torch", "rich"}
 
@@ -65,8 +68,59 @@ def test_the_store_offers() -> None:
     ]
 
 
-def test_the_repair_offers() -> None:
-    assert byheart_store.upkeep.repair.__all__ == ["Doctor", "Examined", "Finding"]
+def test_the_surface_of_the_store_offers() -> None:
+    assert byheart_store.custody.__all__ == [
+        "Archived",
+        "Doctor",
+        "Examined",
+        "Finding",
+        "back_up",
+        "restore",
+    ]
+    assert byheart_store.ranking.__all__ == [
+        "DEFAULT_TUNING",
+        "NEIGHBOURS",
+        "Calibration",
+        "Evidence",
+        "Fusion",
+        "Reranking",
+        "Tuning",
+        "best_of_passages",
+        "best_passages",
+        "fused",
+        "hit_features",
+        "query_features",
+        "readable",
+        "reranked",
+    ]
+    assert byheart_store.models.__all__ == [
+        "EMBEDDED",
+        "EMBEDDED_NAME",
+        "Encoder",
+        "Reranker",
+        "RerankerFile",
+        "cores",
+        "declare",
+        "declared",
+        "load_encoder",
+        "load_reranker",
+        "passage_text",
+        "passage_texts",
+    ]
+    assert byheart_store.interchange.__all__ == [
+        "STANDARD_INPUT",
+        "Format",
+        "Imported",
+        "content",
+        "file_in",
+        "json_objects",
+        "read",
+        "read_beir",
+        "read_jsonl",
+        "replacing",
+        "store_all",
+        "write_jsonl",
+    ]
 
 
 def test_the_commands_and_the_demonstration_offer() -> None:
@@ -79,8 +133,7 @@ def test_the_commands_and_the_demonstration_offer() -> None:
     [
         ("byheart_store",),
         ("byheart_store.interchange",),
-        ("byheart_store.upkeep.repair",),
-        ("byheart_store.upkeep.backup",),
+        ("byheart_store.custody",),
         ("byheart_server",),
         ("byheart_server.__main__", "byheart_server.commands.serve"),
         ("byheart_server.app",),
@@ -92,7 +145,16 @@ def test_importing_stays_lean(modules: tuple[str, ...]) -> None:
 
 
 def test_every_package_offers_what_it_names() -> None:
-    for package in (byheart_store, byheart_server.commands, byheart_server.demo):
+    packages = (
+        byheart_store,
+        byheart_store.custody,
+        byheart_store.interchange,
+        byheart_store.models,
+        byheart_store.ranking,
+        byheart_server.commands,
+        byheart_server.demo,
+    )
+    for package in packages:
         for name in package.__all__:
             assert hasattr(package, name), f"{package.__name__}.{name}"
 

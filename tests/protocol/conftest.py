@@ -193,11 +193,13 @@ def spawning(environment: dict[str, str]) -> Iterator[Spawn]:
         spawned.append(process)
         return Wire(process)
 
-    yield start
-    for process in spawned:
-        process.kill()
-        with process:  # closes the pipes and reaps
-            pass
+    try:
+        yield start
+    finally:
+        for process in spawned:
+            process.kill()
+            with process:  # closes the pipes and reaps
+                pass
 
 
 def _text(result: CallToolResult) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.reliability,
+    pytest.mark.alone,
     pytest.mark.skipif(sys.platform == "win32", reason="signals and orphans are POSIX's"),
 ]
 

@@ -88,45 +88,57 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
 
 
 @pytest.mark.timeout(300)
-class TestRetraining:
-    def test_what_gains_passes(self, done: Done) -> None:
-        assert done.outcome.passed, done.outcome.reason
-        assert done.outcome.reason.startswith("Passed: NDCG@10 changes by +")
-        assert done.outcome.folder == done.folder
+def test_from_labels_to_a_model_that_serves(done: Done, command_at: Callable[[Path], Call]) -> None:
+    """One test of all, since another worker would train once more."""
+    check_that_what_gains_passes(done)
+    check_that_the_report_lies_beside_the_model(done)
+    check_that_the_folder_declares_what_was_trained_and_fitted(done)
+    check_that_no_work_is_left_over(done)
+    check_that_the_store_serves_as_before_until_the_candidate_is_promoted(done, command_at)
 
-    def test_the_report_lies_beside_the_model(self, done: Done) -> None:
-        report = json.loads((done.folder / "report.json").read_text())
-        assert report == json.loads(json.dumps(done.outcome.report))
-        assert report["verdict"] == {"promoted": True, "reason": done.outcome.reason}
-        parts = [report["labels"][part] for part in ("train", "dev", "test")]
-        assert sum(parts) == report["labels"]["queries"] == SENTENCES
-        assert report["scores"]["gain"]["ndcg@10"]["mean"] > 0
-        assert {guard["name"] for guard in report["guards"]} == {"known items", "general knowledge"}
-        assert (done.folder / "README.md").read_text().count(done.outcome.reason) == 1
 
-    def test_the_folder_declares_what_was_trained_and_fitted(self, done: Done) -> None:
-        entries = declared(done.folder)
-        assert (entries["name"], entries["base"]) == ("candidate", done.deployed)
-        assert entries["tuning"] == json.loads((done.folder / "report.json").read_text())["tuning"]
-        assert not (done.folder / ".unfinished").exists()
+def check_that_what_gains_passes(done: Done) -> None:
+    assert done.outcome.passed, done.outcome.reason
+    assert done.outcome.reason.startswith("Passed: NDCG@10 changes by +")
+    assert done.outcome.folder == done.folder
 
-    def test_no_work_is_left_over(self, done: Done) -> None:
-        assert not done.home.training.exists()
-        assert not done.home.is_at_work("retrain")
 
-    def test_the_store_serves_as_before_until_the_candidate_is_promoted(
-        self, done: Done, command_at: Callable[[Path], Call]
-    ) -> None:
-        byheart = command_at(done.home.folder)
-        listed = byheart("models", "list", "--json").json["models"]
-        assert {one["model"]: one["state"] for one in listed} == {
-            done.deployed: "serves",
-            str(done.folder): "prepared",
-        }
-        promoted = byheart("models", "promote", done.folder, "--json").json
-        assert (promoted["model"], promoted["previous"]) == (str(done.folder), done.deployed)
-        assert promoted["rows"] == 0
-        assert byheart("recall", questions()[0].question, "--json").json["hits"]
+def check_that_the_report_lies_beside_the_model(done: Done) -> None:
+    report = json.loads((done.folder / "report.json").read_text())
+    assert report == json.loads(json.dumps(done.outcome.report))
+    assert report["verdict"] == {"promoted": True, "reason": done.outcome.reason}
+    parts = [report["labels"][part] for part in ("train", "dev", "test")]
+    assert sum(parts) == report["labels"]["queries"] == SENTENCES
+    assert report["scores"]["gain"]["ndcg@10"]["mean"] > 0
+    assert {guard["name"] for guard in report["guards"]} == {"known items", "general knowledge"}
+    assert (done.folder / "README.md").read_text().count(done.outcome.reason) == 1
+
+
+def check_that_the_folder_declares_what_was_trained_and_fitted(done: Done) -> None:
+    entries = declared(done.folder)
+    assert (entries["name"], entries["base"]) == ("candidate", done.deployed)
+    assert entries["tuning"] == json.loads((done.folder / "report.json").read_text())["tuning"]
+    assert not (done.folder / ".unfinished").exists()
+
+
+def check_that_no_work_is_left_over(done: Done) -> None:
+    assert not done.home.training.exists()
+    assert not done.home.is_at_work("retrain")
+
+
+def check_that_the_store_serves_as_before_until_the_candidate_is_promoted(
+    done: Done, command_at: Callable[[Path], Call]
+) -> None:
+    byheart = command_at(done.home.folder)
+    listed = byheart("models", "list", "--json").json["models"]
+    assert {one["model"]: one["state"] for one in listed} == {
+        done.deployed: "serves",
+        str(done.folder): "prepared",
+    }
+    promoted = byheart("models", "promote", done.folder, "--json").json
+    assert (promoted["model"], promoted["previous"]) == (str(done.folder), done.deployed)
+    assert promoted["rows"] == 0
+    assert byheart("recall", questions()[0].question, "--json").json["hits"]
 
 
 async def test_a_second_one_is_refused_while_the_first_is_under_way(home: Path) -> None:

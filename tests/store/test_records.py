@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from byheart_store import Filter, InvalidInput, NewMemory, parse_time
 from byheart_store.inputs import as_utf8, checked_limit, checked_query
 from byheart_store.moments import uuid7
+from byheart_store.records import NAME_FIELDS, TIME_FIELDS
+from byheart_store.tables.schema import MEMORY_COLUMNS, memories_schema
 
 any_text = st.text(st.characters(codec=None), max_size=50)
 json_values = st.recursive(
@@ -203,3 +205,41 @@ def test_a_filter_tells_whether_it_narrows() -> None:
 def test_a_filter_that_nothing_can_pass_is_refused() -> None:
     with pytest.raises(InvalidInput, match="nothing can lie between"):
         Filter(after=parse_time("2026-03-02"), before=parse_time("2026-03-01"))
+
+
+def test_the_fields_that_are_derived_are_these() -> None:
+    assert NAME_FIELDS == (
+        "namespace",
+        "session",
+        "speaker",
+        "source",
+        "replaces",
+        "replaced_by",
+        "id",
+        "key",
+        "client",
+        "token",
+    )
+    assert TIME_FIELDS == ("at", "replaced_at", "created")
+
+
+def test_the_columns_of_a_memory_are_part_of_the_format() -> None:
+    assert MEMORY_COLUMNS == (
+        "id",
+        "text",
+        "namespace",
+        "session",
+        "turn",
+        "speaker",
+        "at",
+        "tags",
+        "source",
+        "metadata",
+        "created",
+        "replaces",
+        "replaced_by",
+        "replaced_at",
+        "client",
+        "token",
+    )
+    assert set(MEMORY_COLUMNS) <= set(memories_schema().names)

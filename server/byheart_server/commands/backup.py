@@ -12,7 +12,7 @@ from byheart_server.commands.printing import counted, print_json
 from byheart_server.commands.progress import progress
 from byheart_server.settings import Settings
 from byheart_store import InvalidInput
-from byheart_store.upkeep.backup import back_up, restore
+from byheart_store.custody import back_up, restore
 
 _file = click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
 

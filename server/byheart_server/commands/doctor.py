@@ -11,7 +11,7 @@ from byheart_server.commands.printing import counted, print_json
 from byheart_server.commands.progress import progress
 from byheart_server.settings import Settings
 from byheart_store import InvalidInput
-from byheart_store.upkeep.repair import Doctor, Examined, Finding
+from byheart_store.custody import Doctor, Examined, Finding
 
 _FINDINGS_LEFT = 1
 

@@ -11,6 +11,7 @@ from byheart_server.commands.printing import counted, print_json
 from byheart_server.opening import store_and_runner
 from byheart_server.settings import Settings
 from byheart_store import Filter, Forgotten, Home, Purged, StoreUnavailable
+from byheart_store.home import SET_ASIDE
 
 
 @click.command("forget")
@@ -70,7 +71,7 @@ def forget_command(
 
 
 _IN_USE = "it is in use; when that has ended, run: byheart forget --purge"
-_ADVICE = {"set-aside": "what lies there is yours to look at, and to delete"}
+_ADVICE = {SET_ASIDE: "what lies there is yours to look at, and to delete"}
 
 
 def _ask(planned: Forgotten) -> None:

@@ -56,6 +56,7 @@ class ByHeartServer(MCPServer[None]):
         """A server without tools; `build_server` adds them."""
         self.backend = Backend(settings)
         self._over_http = over_http
+        self._arguments: dict[str, list[str]] = {}
         with without_rich():
             super().__init__(
                 name="byheart",
@@ -150,14 +151,16 @@ class ByHeartServer(MCPServer[None]):
 
     async def _check_call(self, name: str, arguments: dict[str, Any]) -> None:
         """Raises ToolError where the tool, the caller's access or an argument does not exist."""
-        tools = {tool.name: tool for tool in await super().list_tools()}
-        if name not in tools:
-            raise unknown_tool(name, list(tools))
+        if not self._arguments:
+            tools = await super().list_tools()
+            self._arguments = {tool.name: list(tool.input_schema["properties"]) for tool in tools}
+        if name not in self._arguments:
+            raise unknown_tool(name, list(self._arguments))
         try:
             current_caller().grant.check(name)
         except AccessDenied as error:
             raise ToolError(str(error)) from error
-        known = list(tools[name].input_schema["properties"])
+        known = self._arguments[name]
         for argument in arguments:
             if argument not in known:
                 raise unknown_argument(name, argument, known)
