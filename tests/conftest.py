@@ -16,7 +16,7 @@ import pytest
 from hypothesis import settings
 
 from byheart_server.__main__ import run
-from byheart_store.models import EMBEDDED, declare
+from byheart_store.models import EMBEDDED, cores, declare
 from byheart_store.tables import indexes
 
 from . import encoders
@@ -45,6 +45,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="ROWS",
         help="let stores of so few rows be indexed and searched as large ones are",
     )
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: now and then a test waits for a process or a timer."""
+    return cores() + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from byheart_store.models.loading import load_encoder
 
 from .tiny_models import small_bert, write_encoder, write_tokenizer
 
-pytest.importorskip("sentence_transformers")
+if find_spec("sentence_transformers") is None:
+    pytest.skip("the extra `retrain` is not installed", allow_module_level=True)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 

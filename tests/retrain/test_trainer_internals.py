@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from byheart_retrain.training import TrainingSettings, train_encoder
 from ..world import memories, questions
 from .tiny_models import small_bert, write_encoder
 
-pytest.importorskip("sentence_transformers")
+if find_spec("sentence_transformers") is None:
+    pytest.skip("the extra `retrain` is not installed", allow_module_level=True)
 pytestmark = pytest.mark.timeout(300)
 
 MOVED = "a new version moved this; byheart_retrain/trainer_internals.py says what relies on it"

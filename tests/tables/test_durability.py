@@ -9,7 +9,7 @@ import pytest
 
 from byheart_store import MemoryStore, NewMemory
 from byheart_store.home import Home
-from byheart_store.tables import database
+from byheart_store.tables import maintenance
 from byheart_store.tables.ledger import files_below, read_ledger, recorded
 
 
@@ -79,7 +79,7 @@ async def test_durability_may_be_left_to_the_system(disk: Disk, home: Path) -> N
 async def test_every_file_is_known_by_its_digest(
     home: Path, durability: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "COMMITS_BETWEEN_COMPACTIONS", 16)
+    monkeypatch.setattr(maintenance, "COMMITS_BETWEEN_COMPACTIONS", 16)
     async with await MemoryStore.open(home, durability=durability) as store:  # type: ignore[arg-type]
         for number in range(20):
             await store.remember(NewMemory(text=f"note {number}"))
