@@ -10,6 +10,9 @@ WORKERS := --numprocesses auto --dist worksteal
 # Where there is room in memory for what tests write, they wait for no disk.
 IN_MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4000000 {print "/dev/shm"}')
 
+# Tests start some hundred processes: each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test lint bench clean
 
 help:
