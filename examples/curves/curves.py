@@ -41,7 +41,7 @@ from byheart_retrain.evaluation.metrics import (
 )
 from byheart_retrain.queries import LabelledQuery
 from byheart_server.settings import default_home
-from byheart_store import ByHeartError, Filter, MemoryStore
+from byheart_store import ByHeartError, Filter, Home, MemoryStore
 from byheart_store.ranking import DEFAULT_TUNING, Evidence, fused
 from byheart_store.ranking.diversity import Diversity
 from byheart_store.ranking.order import Ranking, pooled, rank
@@ -311,7 +311,7 @@ def main() -> None:
     try:
         benchmark = load(options.benchmark, options.format or guessed(options.benchmark))
         benchmark = benchmark.within(options.namespace) if options.namespace else benchmark
-        cache = options.home / "cache" / "eval"
+        cache = Home(options.home).benchmarks
         answers, figures = asyncio.run(measure(benchmark, max(1, options.every), cache))
     except ByHeartError as error:
         sys.exit(f"curves: {error}")

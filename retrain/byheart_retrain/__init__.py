@@ -1,1 +1,1 @@
-"""The workshop: from labels to a model of one's own, by way of evaluation and a gate."""
+"""From labels to a model of one's own, by way of an evaluation and a gate."""

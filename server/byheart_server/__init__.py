@@ -1,4 +1,4 @@
-"""The doors to a ByHeart store: MCP over stdio, and the `byheart` command."""
+"""The server of a ByHeart store: MCP over stdio and HTTP, and the `byheart` command."""
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version

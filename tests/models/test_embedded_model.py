@@ -154,7 +154,7 @@ class TestRebuilt:
         again = load_encoder(str(tmp_path / "again"), cache_dir=tmp_path).encode_passages(SENTENCES)
         assert (shipped * again).sum(axis=1).min() > 0.999
 
-    def test_an_fp32_folder_is_served_by_the_same_door(
+    def test_an_fp32_folder_is_served_the_same_way(
         self, builder: ModuleType, tmp_path: Path
     ) -> None:
         builder.build(tmp_path / "fp32", quantised=False)

@@ -1,4 +1,4 @@
-"""`byheart retrain`: train a specialist embedding from labels, and judge it."""
+"""`byheart retrain`: train a candidate from labels, and let the gate decide on it."""
 
 from __future__ import annotations
 

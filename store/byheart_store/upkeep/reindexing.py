@@ -146,7 +146,7 @@ class Reindexer:
         await self._database.write(lambda: self._mark(column.column))
         rows = await self.fill(encoder, column, progress)
         await self._maintenance.index()
-        while not await self._database.write(lambda: self._activate(column)):
+        while not await self._database.write(lambda: self._switch_to(column)):
             rows += await self.fill(encoder, column, progress)
         return rows
 
@@ -172,10 +172,10 @@ class Reindexer:
         if description.pending is not None:
             await self._database.redescribe(replace(description, pending=None))
 
-    async def _activate(self, column: VectorColumn) -> bool:
+    async def _switch_to(self, column: VectorColumn) -> bool:
         """Switch unless another writer has added rows that the column lacks."""
         description = await self._database.describe()
-        _kept(column, description)
+        _still_described(column, description)
         if await self._missing(column):
             return False
         await self._database.redescribe(description.activated(column))
@@ -183,7 +183,9 @@ class Reindexer:
 
     async def _return_to(self, column: VectorColumn) -> None:
         description = await self._database.describe()
-        await self._database.redescribe(description.activated(_kept(column, description)))
+        await self._database.redescribe(
+            description.activated(_still_described(column, description))
+        )
 
     async def _discard(self, model: str) -> None:
         description = await self._database.describe()
@@ -211,7 +213,7 @@ class Reindexer:
 
     async def _embed(self, column: VectorColumn, vectors: pa.Table) -> None:
         description = await self._database.describe()
-        _kept(column, description)
+        _still_described(column, description)
         memories = self._database.memories
         update = self._database.update(memories, EMBEDDED_KEY, vectors)
         if column.column == description.active or len(vectors) < ROWS_LEFT_UNINDEXED:
@@ -235,7 +237,7 @@ class Reindexer:
         try:
             return await asked
         except (ValueError, RuntimeError):
-            _kept(column, await self._database.describe())
+            _still_described(column, await self._database.describe())
             raise
 
     async def _texts(self, rows: list[dict[str, Any]]) -> list[str]:
@@ -259,7 +261,7 @@ def _passages(rows: Iterable[Mapping[str, Any]], found: pa.Table) -> list[str]:
     ]
 
 
-def _kept(column: VectorColumn, description: Description) -> VectorColumn:
+def _still_described(column: VectorColumn, description: Description) -> VectorColumn:
     """The column as it is described by now."""
     kept = description.column(column.column)
     if kept is None:
