@@ -125,7 +125,7 @@ async def vectors_of(store: MemoryStore) -> NDArray[np.float32]:
     database = await Database.open(Path(store.location).parent, None, 30.0)
     version, description = await database.described()
     snapshot = await Snapshots(database).at(version, description.active, whole=True)
-    await database.close()
+    database.close()
     if snapshot.vectors is None:
         raise RuntimeError("a whole snapshot holds its vectors")
     return snapshot.vectors
