@@ -16,6 +16,9 @@ from byheart_store.errors import StoreBusy
 Work = Literal["write", "index", "reindex", "backup", "retrain"]
 """What only one process at a time may do; each has a lock file of its own."""
 
+LONGEST_LOOK = 0.2
+"""Seconds that a look at a lock may take on a busy machine."""
+
 TABLES = "db"
 LEDGER = "ledger"
 DIGESTS = "files.txt"
@@ -97,22 +100,25 @@ class Home:
         if not path.exists():
             return False
         try:
-            with exclusive(path, ""):
+            with exclusive(path, "", patience=0):
                 return False
         except StoreBusy:
             return True
 
 
 @contextmanager
-def exclusive(path: Path, busy: str) -> Iterator[None]:
+def exclusive(path: Path, busy: str, *, patience: float = LONGEST_LOOK) -> Iterator[None]:
     """Hold the lock of a file, which the system frees when its process dies.
+
+    Whoever looks whether it is held holds it for a moment: that is waited for, for `patience`
+    seconds.
 
     Raises:
         StoreBusy: another process holds it; the message is `busy`.
     """
     lock = FileLock(path, thread_local=False)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience, poll_interval=0.01)
     except Timeout:
         raise StoreBusy(busy) from None
     try:

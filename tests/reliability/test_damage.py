@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -25,10 +25,12 @@ import pytest
 from lancedb.table import AsyncTable
 
 from byheart_store import MemoryStore, NewMemory
-from byheart_store.models.passages import EMBEDDED
+from byheart_store.models import EMBEDDED, Encoder, loading
 from byheart_store.tables import maintenance, schema
 from byheart_store.tables.lance_manifest import Manifest, read_manifest
 from byheart_store.upkeep.repair import Doctor, Examined
+
+from ..encoders import load_anew
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(600)]
 
@@ -38,6 +40,19 @@ INJECTIONS = int(os.environ.get("BYHEART_INJECTIONS", "100"))
 WORDS = ["apple", "harbour", "bench", "bicycle", "organ", "letter", "hens", "well", "chart"]
 
 Injection = Callable[["Damaged", random.Random], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_once() -> Iterator[None]:
+    """Models are loaded once for all stores, and read every text: stores age as they are made."""
+    loaded: dict[str | None, Encoder] = {}
+
+    def cached(model: str | None, **named: Any) -> Encoder:
+        return loaded.get(model) or loaded.setdefault(model, load_anew(model, **named))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "load_encoder", cached)
+        yield
 
 
 def note(number: int, draw: random.Random) -> NewMemory:

@@ -3,12 +3,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from byheart_store import MemoryStore, NewMemory, StoreBusy
+from byheart_store.home import Home
 
 Locked = Callable[[], AbstractContextManager[None]]
 
@@ -113,3 +115,12 @@ async def test_those_who_wait_together_are_told_together(home: Path, locked: Loc
             taken = time.monotonic() - began
     assert all(isinstance(error, StoreBusy) for error in told)
     assert taken < 4
+
+
+def test_a_look_at_a_lock_is_not_taken_for_work(home: Path) -> None:
+    home.mkdir()
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(lambda: [Home(home).is_at_work("index") for _ in range(2_000)])
+        while not looking.done():
+            with Home(home).exclusively("index", "a look was taken for work"):
+                pass
