@@ -21,6 +21,10 @@ def say(what: str, key: str = "", memory_id: str = "") -> None:
     print(json.dumps([what, key, memory_id]), flush=True)
 
 
+BUSY = ("another process is embedding", "the indexes are being made")
+"""Why a piece of upkeep may be refused: of two processes that purge, one is told to wait."""
+
+
 class Worker:
     """Draws what to do next; forgets only what it has stored itself."""
 
@@ -83,7 +87,7 @@ class Worker:
                 await self.store.purge()
                 say("purged")
         except StoreBusy as busy:
-            if "another process is embedding" not in str(busy):
+            if not any(reason in str(busy) for reason in BUSY):
                 raise
             say("busy")
 
