@@ -163,7 +163,7 @@ class Filter:
     @property
     def narrows(self) -> bool:
         """Whether any condition beyond the handling of replaced memories is given."""
-        return bool(json_values(replace(self, include_replaced=False)))
+        return any(name != "include_replaced" for name in json_values(self))
 
     def beyond_namespaces(self) -> Filter:
         """The conditions other than namespaces and, unless one asks of the past, replacement."""

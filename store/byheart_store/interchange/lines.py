@@ -9,11 +9,7 @@ from typing import Any
 from byheart_store.errors import InvalidInput
 from byheart_store.inputs import parse_time
 from byheart_store.interchange.source import Row
-from byheart_store.records import (
-    NAME_FIELDS,
-    TIME_FIELDS,
-    NewMemory,
-)
+from byheart_store.records import NAME_FIELDS, TIME_FIELDS, NewMemory
 
 _FIELDS = frozenset(one.name for one in fields(NewMemory))
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from byheart_store.errors import ModelUnavailable
 from byheart_store.models import fastembed_internals
 from byheart_store.models.encoder import Encoder
-from byheart_store.models.opening import digests_of, first_run, one_line, open_model, reading_of
+from byheart_store.models.opening import digests_of, first_run, open_model, reading_of
 from byheart_store.models.passages import EMBEDDED_NAME
+from byheart_store.models.verifying import one_line
 
 if TYPE_CHECKING:
     from fastembed import TextEmbedding

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from byheart_store.errors import ModelUnavailable
 from byheart_store.models import fastembed_internals
 from byheart_store.models.encoder import Encoder, Reading
-from byheart_store.models.opening import digests_of, first_run, one_line, open_model, reading_of
+from byheart_store.models.opening import digests_of, first_run, open_model, reading_of
 from byheart_store.models.reranker import declared_reranker
+from byheart_store.models.verifying import one_line
 from byheart_store.ranking.tuning import DEFAULT_TUNING, Tuning
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from byheart_store.errors import ModelUnavailable
 from byheart_store.models.encoder import Encoder, Reading
+from byheart_store.models.verifying import one_line, sha256
 
 if TYPE_CHECKING:
     from fastembed import TextEmbedding
@@ -60,13 +61,4 @@ def digests_of(onnx: Path, *others: Path) -> list[str]:
     """SHA-256 of the ONNX file, of its external data, of the other files."""
     data = sorted(path for path in onnx.parent.glob(f"{onnx.name}*data") if path.is_file())
     files = [onnx, *data, *(path for path in others if path.is_file())]
-    digests = []
-    for path in files:
-        with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return digests
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, on one line of bounded length."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return [sha256(path) for path in files]

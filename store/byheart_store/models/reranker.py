@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from byheart_store.errors import ModelUnavailable
 from byheart_store.models import fastembed_internals
 from byheart_store.models.passages import count_tokens, well_formed
+from byheart_store.models.verifying import one_line, sha256
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +88,7 @@ def load_reranker(file: RerankerFile, *, threads: int) -> Reranker:
     Raises:
         ModelUnavailable: it is missing, damaged, or can't be loaded.
     """
-    if not file.onnx.is_file() or _sha256(file.onnx) != file.sha256:
+    if not file.onnx.is_file() or sha256(file.onnx) != file.sha256:
         raise ModelUnavailable(
             f"{file.onnx} is missing or damaged: its SHA-256 is not the one in byheart.json; "
             "train the model again"
@@ -97,16 +97,10 @@ def load_reranker(file: RerankerFile, *, threads: int) -> Reranker:
         reranker = Reranker(_served(file), file.max_tokens, threads=threads)
         reranker.scores("probe", ["probe"])
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelUnavailable(
-            f"{file.onnx} can't be loaded ({reason}); train the model again"
+            f"{file.onnx} can't be loaded ({one_line(error)}); train the model again"
         ) from error
     return reranker
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _served(file: RerankerFile) -> TextCrossEncoder:

@@ -102,7 +102,7 @@ class Ledger:
     def _record(self, found: Mapping[str, Recorded]) -> None:
         for name in _worth_a_spare(found):
             self._keep_spare(self._database / name)
-        self._append(_line(name, file) for name, file in found.items())
+        self._append(ledger_line(name, file) for name, file in found.items())
         self._known.update(found)
         if len(self._known) > 2 * self._kept + SPACE_FOR_GONE:
             present = set(files_below(self._database))
@@ -148,7 +148,7 @@ class Ledger:
     def _rewrite(self, present: set[str]) -> None:
         """Let go of what is said, and kept, of files that are gone."""
         kept = _parsed(self._path.read_bytes())
-        lines = [_line(name, file) for name, file in kept.items() if name in present]
+        lines = [ledger_line(name, file) for name, file in kept.items() if name in present]
         replace_bytes(self._path, "".join(lines).encode())
         self._inode = None
         here = {(name.partition(_TABLE_SUFFIX)[0], name.rpartition("/")[2]) for name in present}
@@ -237,7 +237,8 @@ def _is_manifest(name: str) -> bool:
     return name.endswith(MANIFEST_SUFFIX)
 
 
-def _line(name: str, file: Recorded) -> str:
+def ledger_line(name: str, file: Recorded) -> str:
+    """What the ledger says of a file."""
     return f"{file.digest} {file.size} {name}\n"
 
 

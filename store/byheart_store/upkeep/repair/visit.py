@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from byheart_store.home import Home
-from byheart_store.tables.ledger import Ledger, Recorded, read_ledger, replace_bytes
+from byheart_store.tables.ledger import Ledger, Recorded, ledger_line, read_ledger, replace_bytes
 from byheart_store.upkeep.damage import Seen, TableFiles, table_files
 from byheart_store.upkeep.repair.findings import Examined, Finding
 from byheart_store.upkeep.set_aside import SetAside
@@ -92,7 +92,7 @@ class Visit:
         """Strike what was set aside from the ledger, so that its names may come again."""
         if not self.gone or not self.home.digests.exists():
             return
-        lines = [f"{at.digest} {at.size} {name}\n" for name, at in self.ledger().items()]
+        lines = [ledger_line(name, at) for name, at in self.ledger().items()]
         replace_bytes(self.home.digests, "".join(lines).encode())
         self.lines = self.ledger()
         self.gone.clear()
